@@ -1,0 +1,370 @@
+// Package store keeps what rotatord knows through crashes and restarts: the record of each entry,
+// the journal of everything that happened, and the wishes that people leave for a running daemon.
+// It all stands in one SQLite file in the state folder, beside the lock that says which rotatord
+// works there. It holds no plaintext, ever: nobody gives it one.
+//
+// A Store writes and is opened by the state's owner only; a Reader looks, beside a daemon or
+// without one. When a method that writes returns nil, what it wrote survives a power cut.
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rotatord/rotatord/rotator"
+)
+
+var (
+	// ErrFull says that the disk is full. Nothing was written; with room, the same Store works on.
+	ErrFull = errors.New("the disk is full")
+	// ErrClosed says that the Store was closed before it began to write. Nothing was written.
+	ErrClosed = errors.New("the state is closed")
+)
+
+// Options of Open. The zero value is a good one.
+type Options struct {
+	// Told is called with the events of each write, after they are durable, in the order in which
+	// they were written, from one goroutine. It may take its time: no write waits for it, but
+	// Close does, until it was told everything. A panic in it is dropped.
+	Told func([]rotator.Event)
+	// Euid returns the user who must own the state; nil: os.Geteuid.
+	Euid func() int
+}
+
+// Store is an open state. Its methods may be called from any goroutine. A write whose context
+// ends while it waits for its turn returns the context's error, and certainly wrote nothing; one
+// that has begun is waited for, so that an outcome is never unknown.
+type Store struct {
+	*Reader
+	writer *sql.DB // one connection
+	commit *committer
+	close  func() error
+}
+
+var _ rotator.Store = (*Store)(nil)
+
+// newStore starts the goroutines that Close ends.
+func newStore(path string, writer *sql.DB, reader *Reader, told func([]rotator.Event)) *Store {
+	tell := newTeller(told)
+	s := &Store{Reader: reader, writer: writer, commit: newCommitter(path, writer, tell.tell)}
+	s.close = sync.OnceValue(func() error {
+		s.commit.close()
+		tell.close()
+		// The writer goes last: it is the one that may fold the write-ahead log into the file.
+		return errors.Join(reader.Close(), writer.Close())
+	})
+	return s
+}
+
+// Close finishes the writes that wait, tells the listener the rest, and closes the file.
+// Closing twice is closing once.
+func (s *Store) Close() error { return s.close() }
+
+// Save implements rotator.Store. Many callers at once share one write to the disk, and each of
+// them gets an outcome of its own.
+func (s *Store) Save(ctx context.Context, r *rotator.Record, told ...rotator.Event) error {
+	body, err := encode(r)
+	if err != nil {
+		return err
+	}
+	name, version := r.Name, r.Version
+	told = named(name, told)
+	if err := s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
+		var row *sql.Row
+		if version == 0 {
+			row = tx.QueryRowContext(ctx, `INSERT INTO records (name, version, body) VALUES ($1, 1, $2)
+				ON CONFLICT (name) DO NOTHING RETURNING id`, name, body)
+		} else {
+			row = tx.QueryRowContext(ctx, `UPDATE records SET version = version + 1, body = $1
+				WHERE name = $2 AND version = $3 RETURNING id`, body, name, version)
+		}
+		id, err := swapped(row)
+		if err != nil {
+			return nil, err
+		}
+		return told, record(ctx, tx, id, told)
+	}); err != nil {
+		return err
+	}
+	r.Version++
+	return nil
+}
+
+// Rename implements rotator.Store. The record's generations, its wishes and its history go with
+// it; what the journal says of the past keeps the old name.
+func (s *Store) Rename(ctx context.Context, r rotator.Record, to string, event rotator.Event) (rotator.Record, error) {
+	from, renamed := r.Name, r.Clone()
+	renamed.Name = to
+	for i := range renamed.Generations {
+		renamed.Generations[i].Entry = to
+	}
+	for i := range renamed.Asks {
+		renamed.Asks[i].Entry = to
+	}
+	body, err := encode(&renamed)
+	if err != nil {
+		return rotator.Record{}, err
+	}
+	told := named(to, []rotator.Event{event})
+	if err := s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
+		id, err := swapped(tx.QueryRowContext(ctx, `UPDATE records SET name = $1, version = version + 1, body = $2
+			WHERE name = $3 AND version = $4 AND NOT EXISTS (SELECT 1 FROM records WHERE name = $1)
+			RETURNING id`, to, body, from, r.Version))
+		if err != nil {
+			return nil, err
+		}
+		// A wish that was left for the new name before it existed gives way.
+		for _, q := range []string{
+			`DELETE FROM asks WHERE entry = $1 AND EXISTS (SELECT 1 FROM asks AS o
+				WHERE o.entry = $2 AND o.revoke = asks.revoke AND o.than = asks.than)`,
+			`UPDATE asks SET entry = $1 WHERE entry = $2`,
+		} {
+			if _, err := tx.ExecContext(ctx, q, to, from); err != nil {
+				return nil, err
+			}
+		}
+		return told, record(ctx, tx, id, told)
+	}); err != nil {
+		return rotator.Record{}, err
+	}
+	renamed.Version++
+	return renamed, nil
+}
+
+// swapped reads the id that a compare-and-swap returned.
+func swapped(row *sql.Row) (id int64, err error) {
+	if err = row.Scan(&id); errors.Is(err, sql.ErrNoRows) {
+		err = rotator.ErrConflict
+	}
+	return id, err
+}
+
+// named returns a copy of events in which those that name no entry name this one.
+func named(entry string, events []rotator.Event) []rotator.Event {
+	events = slices.Clone(events)
+	for i := range events {
+		if events[i].Entry == "" {
+			events[i].Entry = entry
+		}
+	}
+	return events
+}
+
+// record appends events to the journal; id is their record's, 0 where there is none yet.
+func record(ctx context.Context, tx *sql.Tx, id int64, events []rotator.Event) error {
+	for i := range events {
+		e := &events[i]
+		if _, err := tx.ExecContext(ctx, `INSERT INTO events (at, kind, record, entry, generation, label, token_id,
+				expires_at, place, sink, detail, error, next_at, done_by)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+			e.At.UnixMicro(), string(e.Kind), sql.NullInt64{Int64: id, Valid: id != 0}, e.Entry, e.Generation, e.Label, e.ID,
+			micros(e.Expires), e.Place, e.Sink, e.Detail, e.Error, micros(e.Next), e.By); err != nil {
+			return fmt.Errorf("write the journal: %w", err)
+		}
+	}
+	return nil
+}
+
+// micros is an instant as the file keeps it; the zero time is NULL.
+func micros(t time.Time) sql.NullInt64 {
+	return sql.NullInt64{Int64: t.UnixMicro(), Valid: !t.IsZero()}
+}
+
+// Ask leaves a wish, and says so in the journal. Asking twice is asking once: the same wish again
+// adds what it wants more (compromised, now); a plain one gives way to a plain one for a newer
+// generation. Wishes that differ otherwise stand side by side, since none says what the other does.
+func (s *Store) Ask(ctx context.Context, a rotator.Ask) error {
+	if a.Entry == "" {
+		return errors.New("a wish must name its entry")
+	}
+	if a.Revoke != 0 {
+		a.Than, a.Compromised, a.Now = 0, false, false
+	}
+	event := rotator.Event{At: a.At, Kind: rotator.EventAsked, Entry: a.Entry, Generation: a.Than, By: a.By}
+	switch {
+	case a.Revoke != 0:
+		event.Generation, event.Detail = a.Revoke, fmt.Sprintf("revoke generation %d", a.Revoke)
+	case a.Now && a.Compromised:
+		event.Detail = fmt.Sprintf("a generation newer than %d: it is compromised, and dies at once", a.Than)
+	case a.Now:
+		event.Detail = fmt.Sprintf("a generation newer than %d, which dies at once", a.Than)
+	case a.Compromised:
+		event.Detail = fmt.Sprintf("a generation newer than %d: it is compromised", a.Than)
+	default:
+		event.Detail = fmt.Sprintf("a generation newer than %d", a.Than)
+	}
+	events := []rotator.Event{event}
+	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO asks (entry, revoke, than, compromised, at_once, asked_by, asked_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (entry, revoke, than) DO UPDATE SET
+				compromised = CASE WHEN excluded.compromised > asks.compromised THEN 1 ELSE asks.compromised END,
+				at_once = CASE WHEN excluded.at_once > asks.at_once THEN 1 ELSE asks.at_once END,
+				asked_by = excluded.asked_by, asked_at = excluded.asked_at`,
+			a.Entry, a.Revoke, a.Than, digit(a.Compromised), digit(a.Now), a.By, a.At.UnixMicro()); err != nil {
+			return nil, err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM asks WHERE entry = $1 AND revoke = 0 AND compromised = 0 AND at_once = 0
+			AND than < (SELECT MAX(than) FROM asks WHERE entry = $1 AND revoke = 0)`, a.Entry); err != nil {
+			return nil, err
+		}
+		var id int64
+		if err := tx.QueryRowContext(ctx, `SELECT id FROM records WHERE name = $1`, a.Entry).Scan(&id); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
+		}
+		return events, record(ctx, tx, id, events)
+	})
+}
+
+func digit(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Settle takes wishes that are fulfilled out of the mailbox. One that has changed since it was
+// read stays: somebody asked for more in the meantime.
+func (s *Store) Settle(ctx context.Context, asks ...rotator.Ask) error {
+	if len(asks) == 0 {
+		return nil
+	}
+	asks = slices.Clone(asks)
+	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
+		for _, a := range asks {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM asks WHERE entry = $1 AND revoke = $2 AND than = $3
+				AND compromised = $4 AND at_once = $5 AND asked_at = $6`,
+				a.Entry, a.Revoke, a.Than, digit(a.Compromised), digit(a.Now), a.At.UnixMicro()); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	})
+}
+
+// pruneAtOnce is how many rows one transaction deletes: other writers wait no longer than that.
+const pruneAtOnce = 500
+
+// Prune deletes events older than before, and returns how many. What tells where a token comes
+// from (its intent, creation, pushes and promotion) stays until the token's expiry lies before
+// that instant as well: the label of an intent is watched as long as its token may live. Wishes
+// go when they are older than before by the longest life of a token. before must not lie in the
+// future.
+func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
+	if err := s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
+		_, err := tx.ExecContext(ctx, `DELETE FROM asks WHERE asked_at < $1`, before.Add(-rotator.MaxLifetime).UnixMicro())
+		return nil, err
+	}); err != nil {
+		return 0, err
+	}
+	total := 0
+	for {
+		deleted := 0
+		if err := s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
+			res, err := tx.ExecContext(ctx, `DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < $1
+				AND NOT (kind = $2 AND expires_at IS NULL)
+				AND NOT (kind IN ($2, $3, $4, $5) AND expires_at >= $1 AND expires_at IS NOT NULL)
+				ORDER BY at LIMIT $6)`, before.UnixMicro(),
+				string(rotator.EventIntended), string(rotator.EventCreated), string(rotator.EventPushed), string(rotator.EventConverged), pruneAtOnce)
+			if err != nil {
+				return nil, err
+			}
+			n, err := res.RowsAffected()
+			deleted = int(n)
+			return nil, err
+		}); err != nil {
+			return total, err
+		}
+		if total += deleted; deleted < pruneAtOnce {
+			return total, nil
+		}
+	}
+}
+
+// Names of the store's own values; others may not begin with a dot.
+const (
+	metaKey      = ".key"
+	metaInstance = ".instance"
+	metaAccount  = ".account"
+)
+
+// SetMeta keeps a small value under a name, for whoever owns that name: what people were told
+// last, say. It is not for secrets.
+func (s *Store) SetMeta(ctx context.Context, name, value string) error {
+	if name == "" || strings.HasPrefix(name, ".") {
+		return fmt.Errorf("%q is no name for a value: it is empty, or the store's own", name)
+	}
+	return s.setMeta(ctx, name, value)
+}
+
+func (s *Store) setMeta(ctx context.Context, name, value string) error {
+	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
+		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ($1, $2)
+			ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
+		return nil, err
+	})
+}
+
+var instanceShape = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+
+// Instance returns the short name of this installation. A declared one wins, and is remembered;
+// with "" it is the remembered one, or the one that was made up when the state was made.
+func (s *Store) Instance(ctx context.Context, declared string) (string, error) {
+	known, err := s.Reader.Instance(ctx, declared)
+	if err != nil || declared == "" {
+		return known, err
+	}
+	if kept, err := s.Reader.Instance(ctx, ""); err != nil || kept == declared {
+		return declared, err
+	}
+	return declared, s.setMeta(ctx, metaInstance, declared)
+}
+
+// Pin ties the state to an account: the API's origin, and the user of the management token.
+// It replaces an earlier pin; see Pinned.
+func (s *Store) Pin(ctx context.Context, origin, user string) error {
+	text, err := json.Marshal(account{Origin: origin, User: user})
+	if err != nil {
+		return err
+	}
+	return s.setMeta(ctx, metaAccount, string(text))
+}
+
+type account struct {
+	Origin string `json:"origin"`
+	User   string `json:"user"`
+}
+
+// DataVersion returns a number that changes when, and only when, another process or another Store
+// wrote to the file. It means nothing by itself, and nothing to another Store.
+func (s *Store) DataVersion(ctx context.Context) (int64, error) {
+	// Asked of the connection that writes: its own writes do not count for it.
+	conn, err := s.writer.Conn(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close() //nolint:errcheck // it goes back to the pool
+	var v int64
+	// Not with ctx: an interrupted connection is thrown away, and the number with it.
+	err = conn.QueryRowContext(context.WithoutCancel(ctx), `PRAGMA data_version`).Scan(&v)
+	return v, explain(s.path, err)
+}
+
+// seed gives a new file what is made once: the key of the keyed hashes, and a default instance.
+func seed(ctx context.Context, db *sql.DB) error {
+	key := make([]byte, 32)
+	rand.Read(key) //nolint:errcheck // crypto/rand never fails
+	_, err := db.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ($1, $2), ($3, $4)`,
+		metaKey, hex.EncodeToString(key), metaInstance, "r-"+rotator.NewNonce(4)[:6])
+	return err
+}
