@@ -1,0 +1,341 @@
+package rotator
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Report is the state of everything at an instant, computed from entries and records alone: it is
+// right after a restart, and status, metrics, pages and notifications say the same.
+type Report struct {
+	At       time.Time     `json:"at"`
+	Problems []Problem     `json:"problems"` // the most urgent first
+	Tokens   []TokenStatus `json:"tokens"`   // sorted by name
+}
+
+// Problem is one thing that is not as it should be.
+type Problem struct {
+	Kind    ProblemKind `json:"kind"`
+	Token   string      `json:"token"`
+	Sink    string      `json:"sink,omitempty"`
+	What    string      `json:"what"`            // in words
+	Error   string      `json:"error,omitempty"` // of the last try
+	Since   time.Time   `json:"since,omitzero"`  // of the first failure in a row
+	Next    time.Time   `json:"next,omitzero"`   // the next try
+	Breaks  time.Time   `json:"breaks,omitzero"` // when a consumer is left with a dead token; zero: nobody is
+	Failing bool        `json:"failing"`         // something fails now, as opposed to waiting for a person or being worth a look
+}
+
+// ProblemKind tells problems apart for whoever counts or explains them.
+type ProblemKind string
+
+// The kinds of problem.
+const (
+	ProblemNoToken   ProblemKind = "no_token"  // there is no working token
+	ProblemCreate    ProblemKind = "create"    // a successor cannot be created
+	ProblemUnknown   ProblemKind = "unknown"   // the outcome of a create is being found out
+	ProblemVerify    ProblemKind = "verify"    // a new token is not accepted yet
+	ProblemSink      ProblemKind = "sink"      // a sink does not take the token
+	ProblemUnread    ProblemKind = "unread"    // a sink cannot be read back
+	ProblemHeldSink  ProblemKind = "held_sink" // a sink waits for a person
+	ProblemHeldEdit  ProblemKind = "held_edit" // an edit of scopes or chatbots was refused
+	ProblemBlocked   ProblemKind = "blocked"   // nothing may be created
+	ProblemFuse      ProblemKind = "fuse"      // too many creates
+	ProblemRevoke    ProblemKind = "revoke"    // a retired token cannot be revoked, or waits for somebody
+	ProblemSuspect   ProblemKind = "suspect"   // the API seems not to know the token
+	ProblemScopes    ProblemKind = "scopes"    // granted is not what was requested
+	ProblemUnmanaged ProblemKind = "unmanaged" // live tokens of an entry that is no longer declared
+)
+
+// TokenStatus is one entry.
+type TokenStatus struct {
+	Name       string             `json:"name"`
+	State      string             `json:"state"` // current, rotating, due, failing, held, none, or unmanaged
+	Generation int                `json:"generation,omitempty"`
+	Label      string             `json:"label,omitempty"`
+	ID         string             `json:"id,omitempty"`
+	Scopes     []string           `json:"scopes,omitempty"` // granted, or requested where the API did not say
+	Created    time.Time          `json:"created,omitzero"`
+	Expires    time.Time          `json:"expires,omitzero"`
+	Planned    time.Time          `json:"planned,omitzero"` // when the successor is due
+	Sinks      []SinkStatus       `json:"sinks"`
+	Retiring   []GenerationStatus `json:"retiring"`
+	Asked      bool               `json:"asked,omitempty"` // a person waits for a newer one
+}
+
+// SinkStatus is one sink of an entry.
+type SinkStatus struct {
+	Name       string    `json:"name"`
+	Kind       string    `json:"kind"`
+	Place      string    `json:"place"`
+	Required   bool      `json:"required"`
+	State      string    `json:"state"` // holds, behind, held, or empty
+	Generation int       `json:"generation,omitempty"`
+	Proven     bool      `json:"proven"` // by reading back
+	Since      time.Time `json:"since,omitzero"`
+	Error      string    `json:"error,omitempty"`
+	Next       time.Time `json:"next,omitzero"`
+}
+
+// GenerationStatus is an older generation that is still alive.
+type GenerationStatus struct {
+	Generation int       `json:"generation"`
+	Label      string    `json:"label"`
+	ID         string    `json:"id"`
+	Expires    time.Time `json:"expires"`
+	RevokeAt   time.Time `json:"revoke_at,omitzero"` // zero, or with Leave: it expires by itself
+	Leave      bool      `json:"leave,omitempty"`
+	Waits      string    `json:"waits,omitempty"`
+}
+
+// Describe reports on entries and their records at now. Records without an entry are reported as
+// unmanaged while they have live tokens.
+func Describe(entries []Entry, records []Record, now time.Time) Report {
+	rep := Report{At: now, Problems: []Problem{}, Tokens: []TokenStatus{}}
+	byName := map[string]*Record{}
+	for i := range records {
+		byName[records[i].Name] = &records[i]
+	}
+	declared := map[string]bool{}
+	for i := range entries {
+		e := &entries[i]
+		declared[e.Name] = true
+		r := byName[e.Name]
+		if r == nil {
+			r = &Record{Name: e.Name}
+		}
+		d := describer{e: e, r: r, now: now}
+		if e.Removed {
+			d.removed()
+		} else {
+			d.declared()
+		}
+		rep.add(d)
+	}
+	for i := range records {
+		if r := &records[i]; !declared[r.Name] {
+			d := describer{e: &Entry{Name: r.Name, Removed: true}, r: r, now: now}
+			d.removed()
+			rep.add(d)
+		}
+	}
+	slices.SortFunc(rep.Tokens, func(a, b TokenStatus) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(rep.Problems, func(a, b Problem) int {
+		switch {
+		case a.Failing != b.Failing:
+			if a.Failing {
+				return -1
+			}
+			return 1
+		case a.Breaks.IsZero() != b.Breaks.IsZero():
+			if b.Breaks.IsZero() {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Or(a.Breaks.Compare(b.Breaks), cmp.Compare(a.Token, b.Token))
+	})
+	return rep
+}
+
+func (rep *Report) add(d describer) {
+	if d.t.Name == "" {
+		return
+	}
+	rep.Tokens = append(rep.Tokens, d.t)
+	rep.Problems = append(rep.Problems, d.problems...)
+}
+
+// Failing returns the problems in which something fails now.
+func (rep *Report) Failing() []Problem {
+	var out []Problem
+	for _, p := range rep.Problems {
+		if p.Failing {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+type describer struct {
+	e        *Entry
+	r        *Record
+	now      time.Time
+	t        TokenStatus
+	problems []Problem
+}
+
+func (d *describer) problem(p Problem) {
+	p.Token = d.e.Name
+	d.problems = append(d.problems, p)
+}
+
+func (d *describer) removed() {
+	for i := range d.r.Generations {
+		if d.r.Generations[i].Live(d.now) {
+			d.t.Name, d.t.State, d.t.Sinks = d.r.Name, "unmanaged", []SinkStatus{}
+			d.retiring(0)
+			d.problem(Problem{
+				Kind: ProblemUnmanaged, Since: d.r.RemovedAt, Breaks: d.t.Retiring[0].Expires,
+				What: fmt.Sprintf("is no longer declared: its last token expires %s and gets no successor", d.t.Retiring[0].Expires.UTC().Format(time.RFC3339)),
+			})
+			return
+		}
+	}
+}
+
+func (d *describer) declared() {
+	e, r, now := d.e, d.r, d.now
+	d.t = TokenStatus{Name: e.Name, State: "none", Sinks: []SinkStatus{}}
+	g := r.Target(now)
+	number := 0
+	if g != nil {
+		number = g.Number
+		d.t.State = "current"
+		if g.Converged.IsZero() {
+			d.t.State = "rotating"
+		}
+		d.t.Generation, d.t.Label, d.t.ID = g.Number, g.Label, g.ID
+		d.t.Created, d.t.Expires, d.t.Planned = g.Created, g.Expires, g.Planned
+		if d.t.Scopes = g.Granted; d.t.Scopes == nil {
+			d.t.Scopes = g.Scopes
+		}
+	}
+	p := planner{e: e, r: r, now: now}
+	step, due := p.cause()
+	if due && g != nil {
+		d.t.State = "due"
+	}
+	d.t.Asked = due && step.Asked
+	d.sinks(number)
+	d.retiring(number)
+	d.creation(g, due)
+	for i := range r.Generations {
+		if r.Generations[i].Open() {
+			d.problem(Problem{
+				Kind: ProblemUnknown, Since: r.Generations[i].Intended, Next: r.Generations[i].Retry.At, Error: r.Generations[i].Retry.Error,
+				What: "the outcome of its last create is unknown, and is searched for before another one", Failing: true,
+			})
+		}
+	}
+	if g != nil {
+		d.generation(g)
+	}
+	for _, p := range d.problems {
+		switch {
+		case p.Failing:
+			d.t.State = "failing"
+		case d.t.State == "failing":
+		case p.Kind == ProblemHeldSink || p.Kind == ProblemHeldEdit || p.Kind == ProblemBlocked:
+			d.t.State = "held"
+		}
+	}
+	if g == nil && len(d.problems) == 0 {
+		d.t.State = "none"
+	}
+}
+
+// breaks is when the entry's consumers are left with a dead token; zero where none was ever served.
+func (d *describer) breaks() time.Time {
+	if !d.r.served(-1) {
+		return time.Time{}
+	}
+	return d.now.Add(d.e.left(d.r, d.now, 0))
+}
+
+func (d *describer) creation(g *Generation, due bool) {
+	e, r, now := d.e, d.r, d.now
+	if r.Create.Tries > 0 && due {
+		what := map[string]string{
+			"preflight": "no successor is created while a required sink would not take it",
+			"verify":    "the API refuses the token that it has just made",
+		}[r.Problem]
+		if what == "" {
+			what = "a successor cannot be created"
+		}
+		if g == nil {
+			what = map[bool]string{true: "has no working token: ", false: "has no token yet: "}[r.served(-1)] + what
+		}
+		d.problem(Problem{Kind: ProblemCreate, What: what, Error: r.Create.Error, Since: r.Create.Since, Next: r.Create.At, Breaks: d.breaks(), Failing: true})
+	} else if g == nil && r.served(-1) {
+		d.problem(Problem{Kind: ProblemNoToken, What: "has no working token", Breaks: now, Failing: true})
+	}
+	if r.RefusedSpec != "" && r.RefusedSpec == e.spec() {
+		d.problem(Problem{Kind: ProblemHeldEdit, What: "the edit of scopes or chatbots was refused; rotations go on with what last worked"})
+	}
+	if r.Blocked != "" {
+		d.problem(Problem{Kind: ProblemBlocked, What: "nothing is created: " + r.Blocked, Next: r.BlockedUntil, Breaks: d.breaks()})
+	}
+	if blown, until := e.fuse(r, now, false); blown != "" && due {
+		d.problem(Problem{Kind: ProblemFuse, What: blown, Next: until, Breaks: d.breaks(), Failing: true})
+	}
+}
+
+func (d *describer) generation(g *Generation) {
+	if !g.Suspect.IsZero() {
+		d.problem(Problem{Kind: ProblemSuspect, What: "the API refuses its token, or does not list it", Since: g.Suspect, Next: g.Retry.At, Failing: true})
+	} else if g.Verified.IsZero() && g.Retry.Tries > 0 {
+		d.problem(Problem{Kind: ProblemVerify, What: "the new token could not be verified yet", Error: g.Retry.Error, Since: g.Retry.Since, Next: g.Retry.At, Breaks: d.breaks(), Failing: true})
+	}
+	if g.Granted != nil {
+		if missing := lacks(g.Granted, g.Scopes); len(missing) > 0 {
+			d.problem(Problem{Kind: ProblemScopes, What: fmt.Sprintf("was not granted %v", missing)})
+		}
+	}
+}
+
+func (d *describer) sinks(number int) {
+	for i := range d.e.Outlets {
+		o := &d.e.Outlets[i]
+		s := d.r.Sink(o.Place)
+		st := SinkStatus{Name: o.Name, Kind: o.Kind, Place: o.Place, Required: o.Required, State: "empty"}
+		if s != nil {
+			st.Generation, st.Proven, st.Since, st.Error, st.Next = s.Holds, s.Proven, s.Since, s.Retry.Error, s.Retry.At
+			switch {
+			case s.Held != "":
+				st.State = "held"
+				d.problem(Problem{Kind: ProblemHeldSink, Sink: o.Name, What: s.Held})
+			case number > 0 && s.has(number):
+				st.State = "holds"
+			case s.Holds > 0:
+				st.State = "behind"
+			}
+			if s.Held == "" && s.Retry.Tries > 0 {
+				breaks := time.Time{}
+				if old := d.r.Generation(s.Holds); old != nil && old.Live(d.now) {
+					breaks = old.Expires
+				} else if s.Ever {
+					breaks = d.now
+				}
+				d.problem(Problem{
+					Kind: ProblemSink, Sink: o.Name, What: "does not take the token", Error: s.Retry.Error,
+					Since: s.Retry.Since, Next: s.Retry.At, Breaks: breaks, Failing: true,
+				})
+			} else if s.Unread != "" {
+				d.problem(Problem{Kind: ProblemUnread, Sink: o.Name, What: "cannot be read back", Error: s.Unread, Failing: true})
+			}
+		}
+		d.t.Sinks = append(d.t.Sinks, st)
+	}
+}
+
+func (d *describer) retiring(target int) {
+	d.t.Retiring = []GenerationStatus{}
+	for i := range d.r.Generations {
+		g := &d.r.Generations[i]
+		if !g.Live(d.now) || g.Number == target {
+			continue
+		}
+		d.t.Retiring = append(d.t.Retiring, GenerationStatus{
+			Generation: g.Number, Label: g.Label, ID: g.ID, Expires: g.Expires,
+			RevokeAt: g.RevokeAt, Leave: g.Leave, Waits: g.Waits,
+		})
+		if g.Waits != "" && !g.RevokeAt.After(d.now) {
+			d.problem(Problem{Kind: ProblemRevoke, What: fmt.Sprintf("generation %d should be revoked, and waits: %s", g.Number, g.Waits), Next: g.Retry.At})
+		} else if g.Retry.Error != "" && !g.RevokeAt.IsZero() && !g.RevokeAt.After(d.now) {
+			d.problem(Problem{Kind: ProblemRevoke, What: fmt.Sprintf("generation %d cannot be revoked", g.Number), Error: g.Retry.Error, Since: g.Retry.Since, Next: g.Retry.At, Failing: true})
+		}
+	}
+}

@@ -1,0 +1,596 @@
+package rotator
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Engine takes the steps that Plan names, for all entries side by side. It never sleeps and asks
+// nothing but Now for the time: whoever drives it calls Look every few seconds, or at the instant
+// that Look returned. Make one with New.
+type Engine struct {
+	c Config
+
+	mu      sync.Mutex
+	works   map[string]*work
+	running int
+	idle    sync.WaitGroup
+
+	known  hashes
+	lists  lister
+	sweeps sweeper
+}
+
+// Config is what an Engine is made of. All fields but those marked optional are required.
+type Config struct {
+	API      API
+	Store    Store
+	Key      []byte // of the keyed hashes
+	Instance string // part of every label
+
+	// Now is the local clock, corrected by what the API's Date header was last seen to differ.
+	Now func() time.Time
+	// Local is the local clock alone: a revocation needs both to agree. Optional.
+	Local func() time.Time
+	// Pace waits until n requests may be sent. It is waited for before anything durable is
+	// begun, and returns early with ctx's error.
+	Pace func(ctx context.Context, n int) error
+
+	Workers  int           // entries worked on at once; 1 also pushes to one sink after another; 0: 16
+	ReadBack time.Duration // how often each sink is read back; 0: 15 minutes
+	Sweep    time.Duration // how often the list is searched for orphans; 0: 1 hour
+	Settle   time.Duration // how long the API is given to agree with itself; 0: DefaultSettle
+
+	// Only restricts the work to these entries; nil: all. The others keep their records. Optional.
+	Only []string
+	// Swept is told what each complete list showed besides recorded generations. Optional.
+	Swept func(Found)
+	// Warn is told what belongs to no record: a list that is forbidden, a save that fails. Optional.
+	Warn func(msg string, err error)
+}
+
+// New returns an engine without entries.
+func New(c Config) *Engine {
+	c.Workers = cmp.Or(c.Workers, 16)
+	c.ReadBack = cmp.Or(c.ReadBack, 15*time.Minute)
+	c.Sweep = cmp.Or(c.Sweep, time.Hour)
+	c.Settle = cmp.Or(c.Settle, DefaultSettle)
+	if c.Local == nil {
+		c.Local = c.Now
+	}
+	if c.Pace == nil {
+		c.Pace = func(context.Context, int) error { return nil }
+	}
+	if c.Warn == nil {
+		c.Warn = func(string, error) {}
+	}
+	return &Engine{c: c, works: map[string]*work{}}
+}
+
+// work is one entry with its record, and what the process alone knows of it.
+type work struct {
+	name string
+
+	entryLock sync.Mutex // held through every step of this entry, by whoever takes it
+	saving    sync.Mutex // one save after another, since each starts from what the last one left
+
+	mu       sync.Mutex // guards what follows
+	entry    Entry
+	rec      Record
+	secrets  map[int]Secret // plaintexts that are not yet everywhere
+	checked  map[string]int // place → the generation for which it was last read before a push
+	wake     time.Time      // when to look again; zero: at once
+	never    bool           // there is nothing to wake for
+	busy     bool
+	readAt   time.Time // when its sinks are to be read back
+	probeAt  time.Time // when its value is to be tried at the API
+	saveFail int       // saves that failed in a row: it cannot be recorded, so it backs off here
+}
+
+// Load takes over a configuration: entries that are new, changed, or gone. Records without an
+// entry are watched until their last token is dead. It waits for steps that are under way only
+// entry by entry, and on an error changes nothing.
+func (e *Engine) Load(ctx context.Context, entries []Entry) error {
+	records, err := e.c.Store.Records(ctx)
+	if err != nil {
+		return fmt.Errorf("load records: %w", err)
+	}
+	asks, err := e.c.Store.Asks(ctx)
+	if err != nil {
+		return fmt.Errorf("load asks: %w", err)
+	}
+	byName := map[string]Record{}
+	for _, r := range records {
+		byName[r.Name] = r
+	}
+	declared := map[string]bool{}
+	for _, en := range entries {
+		declared[en.Name] = true
+	}
+	for _, en := range entries {
+		old, found := byName[en.Was]
+		if _, has := byName[en.Name]; en.Was == "" || !found || has || declared[en.Was] {
+			continue
+		}
+		renamed, err := e.c.Store.Rename(ctx, old, en.Name, Event{
+			At: e.c.Now(), Kind: EventRenamed, Entry: en.Name, Detail: "was " + en.Was,
+		})
+		if err != nil {
+			return fmt.Errorf("rename %q to %q: %w", en.Was, en.Name, err)
+		}
+		delete(byName, en.Was)
+		byName[en.Name] = renamed
+		e.mu.Lock()
+		delete(e.works, en.Was)
+		e.mu.Unlock()
+	}
+	for _, r := range byName {
+		e.known.add(&r)
+		if !declared[r.Name] {
+			entries = append(entries, Entry{
+				Name: r.Name, Removed: true, OnRemove: r.OnRemove, Timing: Timing{Overlap: r.Overlap},
+			})
+		}
+	}
+	for _, en := range entries {
+		if en.Settle == 0 {
+			en.Settle = e.c.Settle
+		}
+		e.mu.Lock()
+		w := e.works[en.Name]
+		if w == nil {
+			w = &work{name: en.Name, secrets: map[int]Secret{}, checked: map[string]int{}}
+			w.rec = Record{Name: en.Name}
+			if r, ok := byName[en.Name]; ok {
+				w.rec = r
+			}
+			e.works[en.Name] = w
+		}
+		e.mu.Unlock()
+		w.mu.Lock()
+		w.entry, w.wake, w.never, w.readAt = en, time.Time{}, false, time.Time{}
+		w.rec.Asks = asksOf(asks, en.Name)
+		w.mu.Unlock()
+	}
+	return nil
+}
+
+func asksOf(all []Ask, name string) []Ask {
+	var out []Ask
+	for _, a := range all {
+		if a.Entry == name {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// Look starts the work that is due, the most urgent first, and returns at once. soft ends: no new
+// step is begun, but a token that was just made is still brought to safety; hard ends: everything
+// stops. The returned instant is when Look has something to do again; the zero time means when
+// running work ends (see Wait), or never.
+func (e *Engine) Look(soft, hard context.Context) time.Time {
+	e.readAsks(soft)
+	if e.sweep(soft, hard) {
+		return time.Time{} // the first look at the list comes before any create; it dispatches when it is done
+	}
+	wake := e.dispatch(soft, hard)
+	if at := e.sweeps.next(); wake.IsZero() || at.Before(wake) {
+		return at
+	}
+	return wake
+}
+
+// Wait blocks until no work is running.
+func (e *Engine) Wait() { e.idle.Wait() }
+
+func (e *Engine) readAsks(ctx context.Context) {
+	if ctx.Err() != nil {
+		return
+	}
+	asks, err := e.c.Store.Asks(ctx)
+	if err != nil {
+		e.c.Warn("read the wishes that commands left", err)
+		return
+	}
+	for _, w := range e.all() {
+		w.mu.Lock()
+		if mine := asksOf(asks, w.name); !slices.Equal(mine, w.rec.Asks) {
+			w.rec.Asks = mine
+			w.wake, w.never = time.Time{}, false
+		}
+		w.mu.Unlock()
+	}
+}
+
+// all returns the works, in no order.
+func (e *Engine) all() []*work {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := make([]*work, 0, len(e.works))
+	for _, w := range e.works {
+		out = append(out, w)
+	}
+	return out
+}
+
+// dispatch starts due works while there are free workers.
+func (e *Engine) dispatch(soft, hard context.Context) time.Time {
+	now := e.c.Now()
+	type candidate struct {
+		w    *work
+		left time.Duration
+	}
+	var ready []candidate
+	var wake time.Time
+	for _, w := range e.all() {
+		w.mu.Lock()
+		switch at := w.next(); {
+		case w.busy, e.c.Only != nil && !slices.Contains(e.c.Only, w.name):
+		case !at.After(now) && !(w.never && at.IsZero()):
+			ready = append(ready, candidate{w, w.entry.left(&w.rec, now, 0)})
+		case !at.IsZero() && (wake.IsZero() || at.Before(wake)):
+			wake = at
+		}
+		w.mu.Unlock()
+	}
+	// The least life left goes first; what never had a token breaks nobody, and goes last.
+	slices.SortFunc(ready, func(a, b candidate) int {
+		if (a.left == 0) != (b.left == 0) {
+			return cmp.Compare(b.left, a.left)
+		}
+		return cmp.Or(cmp.Compare(a.left, b.left), cmp.Compare(a.w.name, b.w.name))
+	})
+	if soft.Err() != nil && len(ready) > 0 {
+		return now
+	}
+	for _, c := range ready {
+		e.mu.Lock()
+		if soft.Err() != nil || e.running >= e.c.Workers {
+			e.mu.Unlock()
+			break
+		}
+		c.w.mu.Lock()
+		if c.w.busy {
+			c.w.mu.Unlock()
+			e.mu.Unlock()
+			continue
+		}
+		c.w.busy = true
+		c.w.mu.Unlock()
+		e.running++
+		e.idle.Add(1)
+		e.mu.Unlock()
+		go func() {
+			defer e.idle.Done()
+			e.drive(soft, hard, c.w)
+			e.mu.Lock()
+			e.running--
+			e.mu.Unlock()
+			e.dispatch(soft, hard)
+		}()
+	}
+	return wake
+}
+
+// next is when w wants to be driven; the zero time with never set: not by itself.
+func (w *work) next() time.Time {
+	at := w.wake
+	if w.never {
+		at = time.Time{}
+	}
+	if len(w.entry.Outlets) > 0 && (w.never || w.readAt.Before(at)) {
+		at = w.readAt
+		if at.IsZero() { // to be read at once
+			at = time.Unix(0, 0)
+		}
+	}
+	return at
+}
+
+// Due returns, for the driver of a single pass, the names of entries with unfinished work and the
+// instant at which the first of them wants to be looked at again; false where none of them does.
+func (e *Engine) Due() (names []string, wake time.Time, ok bool) {
+	now := e.c.Now()
+	for _, w := range e.all() {
+		w.mu.Lock()
+		if (e.c.Only == nil || slices.Contains(e.c.Only, w.name)) && Unfinished(&w.entry, &w.rec, now) {
+			names = append(names, w.name)
+			if !w.never && (!ok || w.wake.Before(wake)) {
+				wake, ok = w.wake, true
+			}
+		}
+		w.mu.Unlock()
+	}
+	slices.Sort(names)
+	return names, wake, ok
+}
+
+// Snapshot returns the entries and copies of their records, sorted by name.
+func (e *Engine) Snapshot() ([]Entry, []Record) {
+	works := e.all()
+	slices.SortFunc(works, func(a, b *work) int { return cmp.Compare(a.name, b.name) })
+	var entries []Entry
+	var records []Record
+	for _, w := range works {
+		w.mu.Lock()
+		entries = append(entries, w.entry)
+		records = append(records, w.rec.Clone())
+		w.mu.Unlock()
+	}
+	return entries, records
+}
+
+// looped is more steps than any honest drive takes: beyond it, a mistake of ours would spin.
+const looped = 200
+
+// drive takes steps for one entry until Plan wants nothing now.
+func (e *Engine) drive(soft, hard context.Context, w *work) {
+	w.entryLock.Lock()
+	defer w.entryLock.Unlock()
+	var failed error
+	defer func() {
+		if v := recover(); v != nil {
+			failed = &PanicError{Value: v}
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.busy = false
+		if failed != nil {
+			// What cannot be recorded backs off in memory: a full disk must not spin.
+			w.saveFail++
+			w.never, w.wake = false, e.c.Now().Add(backoff(w.name, w.saveFail, 0))
+			w.readAt = maxTime(w.readAt, w.wake)
+			e.c.Warn(fmt.Sprintf("%s: next try at %s", w.name, w.wake.UTC().Format(time.RFC3339)), failed)
+			return
+		}
+		w.saveFail = 0
+	}()
+	for range looped {
+		ctx := soft
+		if w.rescue(e.c.Now()) {
+			ctx = hard // a token that only we hold is brought to safety
+		}
+		if ctx.Err() != nil {
+			w.mu.Lock()
+			w.wake, w.never = time.Time{}, false
+			w.mu.Unlock()
+			return
+		}
+		if e.readBackDue(w) {
+			if failed = e.readBack(ctx, w); failed != nil {
+				return
+			}
+		}
+		entry, rec := w.view()
+		steps, wake := Plan(&entry, &rec, e.c.Now())
+		if len(steps) == 0 {
+			w.mu.Lock()
+			w.forgetSecrets(e.c.Now())
+			w.wake, w.never = wake, wake.IsZero()
+			w.mu.Unlock()
+			return
+		}
+		if failed = e.take(ctx, hard, w, steps); failed != nil {
+			return
+		}
+	}
+	failed = errors.New("the same entry wanted too many steps at once")
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// view returns copies to plan with.
+func (w *work) view() (Entry, Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.entry, w.rec.Clone()
+}
+
+// rescue reports whether this process alone holds a plaintext whose generation no sink is proven
+// to hold, and some sink was not tried yet.
+func (w *work) rescue(now time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	g := w.rec.Target(now)
+	if g == nil || w.secrets[g.Number].IsZero() || w.entry.Removed || !g.Retry.At.IsZero() {
+		return false
+	}
+	untried := false
+	for i := range w.entry.Outlets {
+		s := w.rec.Sink(w.entry.Outlets[i].Place)
+		switch {
+		case s == nil:
+			untried = true
+		case s.has(g.Number) && s.Proven:
+			return false
+		case s.Held == "" && s.Tried != g.Number:
+			untried = true
+		}
+	}
+	return untried
+}
+
+// forgetSecrets drops plaintexts that every sink holds, or that no sink should hold any more.
+func (w *work) forgetSecrets(now time.Time) {
+	g := w.rec.Target(now)
+	for n := range w.secrets {
+		keep := false
+		if g != nil && g.Number == n {
+			for i := range w.entry.Outlets {
+				s := w.rec.Sink(w.entry.Outlets[i].Place)
+				keep = keep || s == nil || (s.Held == "" && !s.has(n))
+			}
+		}
+		if !keep {
+			delete(w.secrets, n)
+		}
+	}
+}
+
+// take takes the first step, or all pushes at once. An error means that the record could not be
+// saved or read; everything else that fails is an instant and a text in the record.
+func (e *Engine) take(ctx, hard context.Context, w *work, steps []Step) error {
+	switch s := steps[0]; s.Kind {
+	case StepDeclare:
+		return e.declare(ctx, w, s)
+	case StepForget:
+		return e.forget(ctx, w, s)
+	case StepReplan:
+		return e.replan(ctx, w, s)
+	case StepForce:
+		return e.force(ctx, w, s)
+	case StepSearch:
+		return e.search(ctx, w, s)
+	case StepProbe:
+		return e.probe(ctx, w, s)
+	case StepVerify:
+		return e.verify(ctx, w, s)
+	case StepPush:
+		var places []string
+		for _, s := range steps {
+			if s.Kind == StepPush {
+				places = append(places, s.Place)
+			}
+		}
+		return e.push(ctx, w, s.Number, places)
+	case StepPromote:
+		return e.promote(ctx, w, s)
+	case StepCreate:
+		return e.create(ctx, hard, w, s)
+	case StepRevoke:
+		return e.revoke(ctx, w, s)
+	default:
+		return fmt.Errorf("no such step: %s", s.Kind)
+	}
+}
+
+// save changes the record durably: change gets a copy, and what it leaves is kept only when the
+// store has it. It may be called from several goroutines.
+func (e *Engine) save(ctx context.Context, w *work, change func(r *Record) []Event) error {
+	w.saving.Lock()
+	defer w.saving.Unlock()
+	_, next := w.view()
+	events := change(&next)
+	now := e.c.Now()
+	for i := range events {
+		if events[i].At.IsZero() {
+			events[i].At = now
+		}
+		events[i].Entry = w.name
+	}
+	if err := e.c.Store.Save(ctx, &next, events...); err != nil {
+		return fmt.Errorf("save: %w", err)
+	}
+	e.known.add(&next)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next.Asks = w.rec.Asks // the mailbox may have been read meanwhile
+	w.rec = next
+	w.wake, w.never = time.Time{}, false
+	return nil
+}
+
+// generation returns a copy of a generation of w.
+func (w *work) generation(n int) (Generation, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if g := w.rec.Generation(n); g != nil {
+		return *g, true
+	}
+	return Generation{}, false
+}
+
+func (w *work) secret(n int) Secret {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.secrets[n]
+}
+
+func (w *work) outlet(place string) *Outlet {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if o := w.entry.outlet(place); o != nil {
+		c := *o
+		return &c
+	}
+	return nil
+}
+
+// about is an event of a generation.
+func (g *Generation) about(kind EventKind) Event {
+	return Event{Kind: kind, Generation: g.Number, Label: g.Label, ID: g.ID, Expires: g.Expires}
+}
+
+// fail counts one more failure and sets the next instant; it returns it.
+func (t *Retry) fail(key string, now time.Time, left, atLeast time.Duration, err error) time.Time {
+	if t.Tries == 0 {
+		t.Since = now
+	}
+	t.Tries++
+	t.At = now.Add(max(backoff(key, t.Tries, left), min(atLeast, time.Hour)))
+	t.Error = err.Error()
+	return t.At
+}
+
+// retryAfter is what the API asked for, if it did.
+func retryAfter(err error) time.Duration {
+	if limited := (*LimitedError)(nil); errors.As(err, &limited) {
+		return limited.After
+	}
+	return 0
+}
+
+// guard is the one door to sinks and the API: a panic in there becomes an error.
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v}
+		}
+	}()
+	return f()
+}
+
+// hashes knows the hash of every plaintext that was ever ours.
+type hashes struct {
+	mu sync.Mutex
+	of map[string]owner
+}
+
+type owner struct {
+	entry  string
+	number int
+}
+
+func (h *hashes) add(r *Record) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.of == nil {
+		h.of = map[string]owner{}
+	}
+	for i := range r.Generations {
+		if g := &r.Generations[i]; g.Hash != "" {
+			h.of[g.Hash] = owner{r.Name, g.Number}
+		}
+	}
+	for _, p := range r.Past {
+		h.of[p.Hash] = owner{r.Name, p.Number}
+	}
+}
+
+func (h *hashes) find(hash string) (owner, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o, ok := h.of[hash]
+	return o, ok
+}

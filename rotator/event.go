@@ -1,0 +1,54 @@
+package rotator
+
+import "time"
+
+// Event is one thing that happened, as the journal keeps it. It is saved in the transaction of
+// the record it belongs to, and told to listeners after that. It never holds a plaintext.
+type Event struct {
+	At         time.Time `json:"at"`
+	Kind       EventKind `json:"event"`
+	Entry      string    `json:"entry,omitempty"`
+	Generation int       `json:"generation,omitempty"`
+	Label      string    `json:"label,omitempty"`
+	ID         string    `json:"id,omitempty"`     // SiteGPT's id
+	Expires    time.Time `json:"expires,omitzero"` // of the generation
+	Place      string    `json:"place,omitempty"`  // of the sink
+	Sink       string    `json:"sink,omitempty"`   // its name for people
+	Detail     string    `json:"detail,omitempty"` // why, in words
+	Error      string    `json:"error,omitempty"`  // what failed
+	Next       time.Time `json:"next,omitzero"`    // the next try, or what happens next
+	By         string    `json:"by,omitempty"`     // the OS user of a command
+}
+
+// EventKind names what happened.
+type EventKind string
+
+// The kinds of event, in the order of a token's life.
+const (
+	EventIntended  EventKind = "intended"  // a create is about to be sent; has the label
+	EventRefused   EventKind = "refused"   // the create certainly made nothing
+	EventLimited   EventKind = "limited"   // 429
+	EventUnknown   EventKind = "unknown"   // the create's outcome is unknown
+	EventClosed    EventKind = "closed"    // an intent whose token was not found
+	EventCreated   EventKind = "created"   // id and expiry are known
+	EventVerified  EventKind = "verified"  // authenticates
+	EventPushed    EventKind = "pushed"    // a sink holds it
+	EventFailed    EventKind = "failed"    // a step failed and will be tried again at Next
+	EventConverged EventKind = "converged" // every required sink holds it: promoted
+	EventLost      EventKind = "lost"      // nobody can prove to hold the plaintext
+	EventOrphan    EventKind = "orphan"    // a token of a recorded intent that no record holds
+	EventRevoked   EventKind = "revoked"
+	EventExpired   EventKind = "expired"
+	EventHeld      EventKind = "held"     // waits for a person
+	EventReleased  EventKind = "released" // no longer held
+	EventDrift     EventKind = "drift"    // a sink no longer holds what we put there
+	EventDied      EventKind = "died"     // revoked by somebody else
+	EventReplanned EventKind = "replanned"
+	EventAdopted   EventKind = "adopted"
+	EventRemoved   EventKind = "removed"  // the entry left the configuration
+	EventRestored  EventKind = "restored" // and came back
+	EventRenamed   EventKind = "renamed"
+	EventAsked     EventKind = "asked"   // a person asked for a rotation or a revocation
+	EventWaiting   EventKind = "waiting" // a revocation waits; Detail says for whom
+	EventWarning   EventKind = "warning"
+)

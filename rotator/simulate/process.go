@@ -1,0 +1,67 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rotatord/rotatord/rotator"
+)
+
+// Process is one life of the daemon in a World: an engine that is dropped when it is cut off.
+type Process struct {
+	w *World
+	e *rotator.Engine
+}
+
+// Start loads entries into a fresh engine, as the daemon does when it starts.
+func (w *World) Start(entries ...rotator.Entry) (*Process, error) {
+	p := &Process{w: w, e: rotator.New(rotator.Config{
+		API: w.API, Store: w.Store, Key: []byte("key of the instance"), Instance: "sim",
+		Now: w.Now, Workers: 1, ReadBack: w.ReadBack, Sweep: w.Sweep,
+	})}
+	return p, p.Load(entries...)
+}
+
+// Load hands a configuration to the engine, as a reload does.
+func (p *Process) Load(entries ...rotator.Entry) error {
+	return p.e.Load(context.Background(), entries)
+}
+
+// Engine returns the engine.
+func (p *Process) Engine() *rotator.Engine { return p.e }
+
+// Run looks until the given instant, jumping from wake to wake as the daemon's clock would pass
+// them, and stops early when the process is dead. It fails when the engine spins.
+func (p *Process) Run(until time.Time) error {
+	ctx := context.Background()
+	for n := 0; ; n++ {
+		p.e.Look(ctx, ctx)
+		p.e.Wait()
+		if p.w.Dead() {
+			return nil
+		}
+		next := p.wake()
+		now := p.w.Now()
+		if next.IsZero() || next.After(until) {
+			if until.After(now) {
+				p.w.Set(until)
+			}
+			return nil
+		}
+		if n > 100_000 {
+			return fmt.Errorf("the engine spins at %s", now)
+		}
+		if !next.After(now) {
+			next = now.Add(time.Second)
+		}
+		p.w.Set(next)
+	}
+}
+
+// wake is when the engine wants to look next.
+func (p *Process) wake() time.Time {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // nothing is started: only the instant is wanted
+	return p.e.Look(ctx, ctx)
+}

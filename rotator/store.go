@@ -1,0 +1,39 @@
+package rotator
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// ErrConflict says that a record was changed by somebody else since it was read.
+var ErrConflict = errors.New("the record was changed by another process")
+
+// Store keeps records and their journal. Save is durable when it returns nil.
+type Store interface {
+	// Records returns every record, sorted by name.
+	Records(ctx context.Context) ([]Record, error)
+	// Save writes r if the stored version still is r.Version (0: it must not exist yet), with
+	// its events in the same transaction, and then raises r.Version by one. ErrConflict: nothing
+	// was written. On any error r is unchanged.
+	Save(ctx context.Context, r *Record, told ...Event) error
+	// Rename gives r another name, in one transaction with the event; it returns the new record.
+	// ErrConflict as for Save, also when to exists already.
+	Rename(ctx context.Context, r Record, to string, told Event) (Record, error)
+	// Intended reports whether the journal holds an intent with this label, and for which entry.
+	Intended(ctx context.Context, label string) (entry string, ok bool, err error)
+	// Asks returns the wishes of people that are younger than a generation's longest life.
+	Asks(ctx context.Context) ([]Ask, error)
+}
+
+// Ask is a person's durable wish about one entry. It holds no clock: it is fulfilled as soon as
+// what it wants is so, and asking twice is asking once.
+type Ask struct {
+	Entry       string    `json:"entry"`
+	Than        int       `json:"than"`        // wants a generation newer than this number
+	Compromised bool      `json:"compromised"` // every generation up to Than dies as soon as a newer one converged
+	Now         bool      `json:"now"`         // and those die at once, converged or not
+	Revoke      int       `json:"revoke"`      // instead: kill this one generation; 0: no
+	By          string    `json:"by"`          // the OS user
+	At          time.Time `json:"at"`
+}

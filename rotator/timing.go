@@ -1,0 +1,358 @@
+package rotator
+
+import (
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+)
+
+// MaxLifetime is the longest life that is asked for: 365 days are assumed to be SiteGPT's ceiling
+// (it documents expiresInDays up to 365), less five minutes for clocks that differ.
+const MaxLifetime = 365*24*time.Hour - 5*time.Minute
+
+// Schedule names instants. Implementations are pure: they never ask what time it is.
+type Schedule interface {
+	// Next returns the first tick after t, or the zero time where there is none.
+	Next(after time.Time) time.Time
+	// Last returns the last tick at or before t, or the zero time where there is none.
+	Last(at time.Time) time.Time
+	// String returns the schedule as it was written, with its zone: equal strings tick alike.
+	String() string
+}
+
+// Timing is when an entry rotates, and how much time everybody gets. It is the one rule: the
+// daemon, plan, simulate and the validation all ask it, and none of them does sums of its own.
+type Timing struct {
+	Schedule Schedule
+	Overlap  time.Duration // O: predecessor and successor are both valid, for the consumers
+	Margin   time.Duration // R: for our own retries; with Lifetime, what Check found to be left over
+	Lifetime time.Duration // instead of Margin: every token lives exactly this long; 0: not set
+	Jitter   time.Duration // J: an upper bound; the entry's own share comes from its name
+}
+
+// Fingerprint changes when, and only when, an edit may move Planned.
+func (t Timing) Fingerprint() string {
+	s := ""
+	if t.Schedule != nil {
+		s = t.Schedule.String()
+	}
+	if t.Lifetime > 0 {
+		return fmt.Sprintf("%s overlap %s lifetime %s jitter %s", s, t.Overlap, t.Lifetime, t.Jitter)
+	}
+	return fmt.Sprintf("%s overlap %s margin %s jitter %s", s, t.Overlap, t.Margin, t.Jitter)
+}
+
+// Tick returns the first tick after t that is worth a rotation: one that is nearer to t than a
+// tenth of the distance to the tick after it is passed over, since a token created now would
+// hardly have lived. The zero time where there is none.
+func (t Timing) Tick(after time.Time) time.Time {
+	a := t.Schedule.Next(after)
+	for range 16 { // each round passes over a tick; distances that grow tenfold sixteen times do not exist
+		b := t.Schedule.Next(a)
+		if a.IsZero() || b.IsZero() || a.Sub(after) >= b.Sub(a)/10 {
+			return a
+		}
+		a = b
+	}
+	return a
+}
+
+// Expiry returns the expiresAt of a token created at c: as long as its successor may need, or the
+// declared lifetime; at most MaxLifetime. UTC, whole seconds.
+func (t Timing) Expiry(c time.Time) time.Time {
+	limit := c.Add(MaxLifetime)
+	e := limit
+	switch tick := t.Tick(c); {
+	case t.Lifetime > 0:
+		e = c.Add(t.Lifetime)
+	case !tick.IsZero():
+		e = tick.Add(t.Jitter + t.Margin + t.Overlap)
+	}
+	if e.After(limit) {
+		e = limit
+	}
+	return e.UTC().Truncate(time.Second)
+}
+
+// Planned returns when the successor of a token created at c with expiry e is due: at its tick,
+// or as early as the expiry demands, plus the entry's own jitter. short says that the server
+// granted less life than overlap and margin need; half of the life is then the earliest, so that
+// a miserly server cannot make us rotate in a loop.
+func (t Timing) Planned(name string, c, e time.Time) (at time.Time, short bool) {
+	at = t.Tick(c)
+	latest := e.Add(-t.Overlap - t.Margin - t.Jitter)
+	if at.IsZero() || latest.Before(at) {
+		if half := c.Add(e.Sub(c) / 2); latest.Before(half) {
+			if at.IsZero() || half.Before(at) {
+				return half, true
+			}
+			return at, true
+		}
+		at = latest
+	}
+	return at.Add(t.share(name)), false
+}
+
+// Replan returns when a token with expiry e, planned for old, is due after its timing was edited:
+// at the first tick of the new schedule after now. An edit makes nothing due that was not.
+func (t Timing) Replan(name string, now, old, e time.Time) time.Time {
+	at := t.Tick(now)
+	if latest := e.Add(-t.Overlap - t.Margin - t.Jitter); at.IsZero() || latest.Before(at) {
+		at = latest
+	}
+	if at = at.Add(t.share(name)); at.After(now) {
+		return at
+	}
+	return old
+}
+
+// share is the entry's own part of the jitter: the same each time, spread evenly over names.
+func (t Timing) share(name string) time.Duration {
+	if t.Jitter <= 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	h.Write([]byte(name)) //nolint:errcheck // a hash never fails to write
+	// FNV alone leaves names that differ in their last letter close together.
+	x := h.Sum64() * 0x9E3779B97F4A7C15
+	x ^= x >> 29
+	return time.Duration(x % uint64(t.Jitter)).Truncate(time.Second)
+}
+
+// Facts is what a timing comes to over the coming years.
+type Facts struct {
+	Widest   time.Duration // the longest a token waits for its successor, without jitter
+	Narrow   time.Duration // the shortest distance between two ticks
+	PerDay   int           // the most ticks in any 24 hours
+	Live     int           // the highest number of live generations
+	Lifetime time.Duration // the longest life of a token
+	Margin   time.Duration // R: outages shorter than this cost no overlap; shorter than R+O, no gap
+	Overlap  time.Duration // O
+	Next     []time.Time   // the next ticks, at most five
+}
+
+// MaxPosts is the fuse: the most creates in 24 hours that honest use can need.
+func (f Facts) MaxPosts() int { return 2*f.PerDay + 8 }
+
+// MaxLive is the fuse's other half: the most live generations.
+func (f Facts) MaxLive() int { return f.Live + 3 }
+
+// TimingProblem is one thing that is wrong, or doubtful, about a timing.
+type TimingProblem struct {
+	Field   string // schedule, overlap, margin, lifetime or jitter
+	Text    string
+	Warning bool
+}
+
+// Limits that Check holds a timing against.
+const (
+	horizon      = 5 * 366 * 24 * time.Hour // "the coming years": holds every leap day and DST rule at least once
+	surveyTicks  = 100_000                  // ticks that are looked at one by one
+	minDistance  = time.Minute              // a rotation more often than this is a loop
+	manyLive     = 24                       // live generations from which on a warning is due
+	tooManyLive  = 200                      // and from which on the configuration is refused
+	minMargin    = 10 * time.Second         // less leaves no time for a single retry
+	requestsEach = 4                        // create, me, revoke and a share of the lists
+)
+
+// Check proves a timing for the years after from, or says with numbers why it cannot hold. The
+// facts are right only where no problem but warnings was found.
+func (t Timing) Check(from time.Time) (Facts, []TimingProblem) {
+	var problems []TimingProblem
+	bad := func(field, format string, args ...any) {
+		problems = append(problems, TimingProblem{Field: field, Text: fmt.Sprintf(format, args...)})
+	}
+	warn := func(field, format string, args ...any) {
+		problems = append(problems, TimingProblem{Field: field, Text: fmt.Sprintf(format, args...), Warning: true})
+	}
+	f := t.survey(from)
+	f.Overlap = t.Overlap
+	if len(f.Next) < 2 {
+		bad("schedule", "never fires within the coming five years: nothing would ever rotate")
+		return f, problems
+	}
+	if f.Narrow < minDistance {
+		bad("schedule", "two ticks are only %s apart: the closest that is accepted is %s", span(f.Narrow), span(minDistance))
+	}
+	if t.Overlap <= 0 {
+		bad("overlap", "must be longer than nothing: consumers need time to move from one token to the next")
+	}
+	if t.Jitter >= t.Overlap && t.Overlap > 0 {
+		bad("jitter", "%s must be shorter than the overlap, %s", span(t.Jitter), span(t.Overlap))
+	}
+	need := f.Widest + t.Jitter + t.Overlap
+	if t.Lifetime > 0 {
+		f.Margin = t.Lifetime - need
+		f.Lifetime = t.Lifetime
+		if f.Margin < minMargin {
+			bad("lifetime", "%s is too short: %s between rotations + jitter %s + overlap %s is %s already, and retries need a margin on top; use at least %s, or rotate more often",
+				span(t.Lifetime), span(f.Widest), span(t.Jitter), span(t.Overlap), span(need), span(need+max(t.Overlap/4, minMargin)))
+		}
+		if t.Lifetime > MaxLifetime {
+			bad("lifetime", "%s is longer than the 365 days that SiteGPT grants", span(t.Lifetime))
+		}
+	} else {
+		f.Margin = t.Margin
+		f.Lifetime = need + t.Margin
+		if t.Margin < minMargin {
+			bad("margin", "%s leaves no time for a retry: use at least %s", span(t.Margin), span(minMargin))
+		}
+		if f.Lifetime > MaxLifetime {
+			field := "schedule"
+			if t.Overlap+t.Margin > f.Widest {
+				field = "overlap"
+			}
+			bad(field, "a token would have to live %s (%s between rotations + jitter %s + margin %s + overlap %s), longer than the 365 days that SiteGPT grants: rotate more often, or shorten overlap or margin",
+				span(f.Lifetime), span(f.Widest), span(t.Jitter), span(t.Margin), span(t.Overlap))
+		}
+	}
+	switch {
+	case f.Live > tooManyLive:
+		bad("overlap", "%s with this schedule keeps up to %d tokens alive at once, more than the %d that are accepted: shorten the overlap or the margin, or rotate less often", span(t.Overlap), f.Live, tooManyLive)
+	case f.Live > manyLive:
+		warn("overlap", "%s with this schedule keeps up to %d tokens alive at once", span(t.Overlap), f.Live)
+	}
+	return f, problems
+}
+
+// survey walks over the ticks of the coming years.
+func (t Timing) survey(from time.Time) Facts {
+	var f Facts
+	until := from.Add(horizon)
+	window := t.Overlap + t.Jitter + t.Margin // a generation outlives its successor's tick by this much
+	if t.Lifetime > 0 {
+		window = t.Overlap + t.Jitter
+	}
+	var day, live []time.Time // ticks within the last 24 hours, and within the window
+	slide := func(q []time.Time, now time.Time, d time.Duration) []time.Time {
+		for len(q) > 0 && now.Sub(q[0]) >= d {
+			q = q[1:]
+		}
+		if len(q) > 4*tooManyLive+24*60 { // enough to refuse it
+			return q
+		}
+		return append(q, now)
+	}
+	gap := func(before, a, b time.Time) { // the ticks a and b follow each other; before came before a
+		d := b.Sub(a)
+		// A token created up to a tenth of d before a passes a over and waits for b.
+		f.Widest = max(f.Widest, d+min(d/10, a.Sub(before)))
+		if f.Narrow == 0 || d < f.Narrow {
+			f.Narrow = d
+		}
+	}
+	before, a := from, t.Schedule.Next(from)
+	for n := 0; !a.IsZero() && a.Before(until) && n < surveyTicks; n++ {
+		if len(f.Next) < 5 {
+			f.Next = append(f.Next, a)
+		}
+		day, live = slide(day, a, 24*time.Hour), slide(live, a, window)
+		f.PerDay, f.Live = max(f.PerDay, len(day)), max(f.Live, len(live)+1)
+		b := t.Schedule.Next(a)
+		if b.IsZero() {
+			break
+		}
+		gap(before, a, b)
+		before, a = a, b
+	}
+	// A schedule with very many ticks is looked at only around each of the remaining midnights:
+	// that is where a cron expression, which describes one day's ticks for all days, can pause.
+	for d := a; !a.IsZero() && d.Before(until); d = d.Add(24 * time.Hour) {
+		last, next := t.Schedule.Last(d), t.Schedule.Next(d)
+		if last.IsZero() || next.IsZero() {
+			break
+		}
+		gap(t.Schedule.Last(last.Add(-time.Nanosecond)), last, next)
+	}
+	f.Widest = max(f.Widest, 0)
+	return f
+}
+
+// LoadProblem says that entries together ask for more requests than the limit lets through.
+type LoadProblem struct {
+	Entries []string // their names, sorted
+	Text    string
+}
+
+// CheckLoad looks for ticks that so many entries share that, at perMinute requests, the last of
+// them would be served only after its margin.
+func CheckLoad(entries []Entry, perMinute int, from time.Time) []LoadProblem {
+	if perMinute <= 0 {
+		return nil
+	}
+	const window = 62 * 24 * time.Hour // each monthly tick at least once
+	const most = 2000
+	bySchedule := map[string][]*Entry{}
+	for i := range entries {
+		s := entries[i].Timing.Schedule.String()
+		bySchedule[s] = append(bySchedule[s], &entries[i])
+	}
+	load := map[int64]int{} // entries at a tick
+	ticks := map[string][]int64{}
+	for s, group := range bySchedule {
+		at := group[0].Timing.Schedule.Next(from)
+		for n := 0; n < most && !at.IsZero() && at.Before(from.Add(window)); n++ {
+			ticks[s] = append(ticks[s], at.Unix())
+			load[at.Unix()] += len(group)
+			at = group[0].Timing.Schedule.Next(at)
+		}
+	}
+	var out []LoadProblem
+	for s, group := range bySchedule {
+		worst, at := 0, int64(0)
+		for _, u := range ticks[s] {
+			if load[u] > worst {
+				worst, at = load[u], u
+			}
+		}
+		needs := time.Duration(worst) * requestsEach * time.Minute / time.Duration(perMinute)
+		var late []string
+		margin := time.Duration(0)
+		for _, e := range group {
+			if needs >= e.Timing.Margin {
+				late = append(late, e.Name)
+				if margin == 0 || e.Timing.Margin < margin {
+					margin = e.Timing.Margin
+				}
+			}
+		}
+		if len(late) == 0 {
+			continue
+		}
+		slices.Sort(late)
+		out = append(out, LoadProblem{Entries: late, Text: fmt.Sprintf(
+			"%d tokens share the tick %s: at %d requests a minute their rotation takes %s, which is not within the margin of %s; raise api.requests_per_minute or margin, or spread the schedules",
+			worst, time.Unix(at, 0).UTC().Format(time.RFC3339), perMinute, span(needs), span(margin))})
+	}
+	slices.SortFunc(out, func(a, b LoadProblem) int { return strings.Compare(a.Entries[0], b.Entries[0]) })
+	return out
+}
+
+// span writes a duration as people do: 1d12h, 90s, 5m.
+func span(d time.Duration) string {
+	if d < 0 {
+		return "-" + span(-d)
+	}
+	if d < time.Second {
+		return d.String()
+	}
+	d = d.Round(time.Second)
+	var parts []string
+	for _, u := range []struct {
+		name string
+		len  time.Duration
+	}{{"d", 24 * time.Hour}, {"h", time.Hour}, {"m", time.Minute}, {"s", time.Second}} {
+		if n := d / u.len; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d%s", n, u.name))
+			d -= n * u.len
+		} else if len(parts) > 0 {
+			break
+		}
+		if len(parts) == 2 {
+			break
+		}
+	}
+	return strings.Join(parts, "")
+}
