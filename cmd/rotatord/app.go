@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/sethvargo/go-envconfig"
+	"github.com/spf13/cobra"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/store"
+)
+
+// The exit codes, for all commands alike.
+const (
+	exitOK      = 0
+	exitFailed  = 1 // something failed
+	exitUsage   = 2 // wrong usage or configuration
+	exitHeld    = 3 // another rotatord holds the state
+	exitChanges = 4 // plan --exit-code: something would change
+)
+
+// environment is all that a process gets from outside, so that tests can be outside.
+type environment struct {
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
+	getenv  func(string) string
+	environ func() []string
+	now     func() time.Time
+}
+
+// settings come from the environment; a flag of the same name wins. Nothing here is read again.
+type settings struct {
+	Config    string    `env:"ROTATORD_CONFIG, overwrite"`
+	StateDir  string    `env:"ROTATORD_STATE_DIR, overwrite"`
+	LogLevel  string    `env:"ROTATORD_LOG_LEVEL, overwrite, default=info"`
+	LogFormat string    `env:"ROTATORD_LOG_FORMAT, overwrite, default=auto"`
+	Token     envSecret `env:"SITEGPT_API_TOKEN, overwrite"`
+	TokenFile string    `env:"SITEGPT_API_TOKEN_FILE, overwrite"`
+	Base      string    `env:"SITEGPT_API_BASE, overwrite"`
+	StateEnv  string    `env:"STATE_DIRECTORY, overwrite"`
+	StateHome string    `env:"XDG_STATE_HOME, overwrite"`
+	Home      string    `env:"HOME, overwrite"`
+	NoColor   string    `env:"NO_COLOR, overwrite"`
+	Journal   string    `env:"JOURNAL_STREAM, overwrite"`
+}
+
+// envSecret is a Secret that the environment can fill.
+type envSecret struct{ rotator.Secret }
+
+// EnvDecode implements envconfig's Decoder.
+func (s *envSecret) EnvDecode(v string) error {
+	s.Secret = rotator.NewSecret(strings.TrimSpace(v))
+	return nil
+}
+
+// app is one invocation.
+type app struct {
+	environment
+	set        settings
+	allowEmpty bool
+	inSandbox  bool // status looks at a rehearsal
+}
+
+// codeError carries an exit code. With a nil err, everything was said already.
+type codeError struct {
+	code int
+	err  error
+}
+
+func (e *codeError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e *codeError) Unwrap() error { return e.err }
+
+func usage(format string, args ...any) error {
+	return &codeError{exitUsage, fmt.Errorf(format, args...)}
+}
+
+// run is the whole program but for the process around it; it returns the exit code.
+func run(ctx context.Context, args []string, env environment) int {
+	a := &app{environment: env}
+	if err := envconfig.ProcessWith(ctx, &envconfig.Config{Target: &a.set, Lookuper: lookuper(env.getenv)}); err != nil {
+		fmt.Fprintln(env.stderr, "rotatord: environment:", err)
+		return exitUsage
+	}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(env.stdin)
+	root.SetOut(env.stdout)
+	root.SetErr(env.stderr)
+	err := root.ExecuteContext(ctx)
+	code := exitCode(err)
+	if said := (*codeError)(nil); err != nil && !(errors.As(err, &said) && said.err == nil) {
+		fmt.Fprintln(env.stderr, "rotatord:", err)
+	}
+	return code
+}
+
+func exitCode(err error) int {
+	var coded *codeError
+	var held *store.HeldError
+	var owner *store.OwnerError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &held):
+		return exitHeld
+	case errors.As(err, &coded):
+		return coded.code
+	case errors.As(err, &owner):
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// lookuper lets envconfig see the environment; an empty variable counts as not set.
+type lookuper func(string) string
+
+func (l lookuper) Lookup(key string) (string, bool) {
+	v := l(key)
+	return v, v != ""
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "rotatord",
+		Short: "Keeps short-lived SiteGPT API tokens fresh",
+		Long: `rotatord keeps short-lived SiteGPT API tokens fresh. It reads the tokens that you
+want from rotation.yaml, creates each one's successor before it expires, brings it
+to every sink, and lets the old one die once its users have had time to move.
+
+Try it without an account:  rotatord run --sandbox
+
+Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage or configuration,
+3 another rotatord holds the state.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usage("%w\ntry: %s --help", err, c.CommandPath())
+	})
+	f := root.PersistentFlags()
+	f.StringVar(&a.set.Config, "config", a.set.Config, "rotation.yaml, or a folder of *.yaml (ROTATORD_CONFIG; default: ./rotation.yaml, then /etc/rotatord/rotation.yaml)")
+	f.StringVar(&a.set.StateDir, "state-dir", a.set.StateDir, "folder of the state (ROTATORD_STATE_DIR)")
+	f.StringVar(&a.set.LogLevel, "log-level", a.set.LogLevel, "debug, info, warn or error (ROTATORD_LOG_LEVEL)")
+	f.StringVar(&a.set.LogFormat, "log-format", a.set.LogFormat, "auto, tint, json or text (ROTATORD_LOG_FORMAT)")
+	root.AddGroup(
+		&cobra.Group{ID: "daily", Title: "Daily:"},
+		&cobra.Group{ID: "night", Title: "At night:"},
+		&cobra.Group{ID: "setup", Title: "Set-up:"},
+		&cobra.Group{ID: "rest", Title: "The rest:"},
+	)
+	group := func(id string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = id
+			root.AddCommand(c)
+		}
+	}
+	group("daily", a.statusCommand(), a.planCommand(), a.rotateCommand(), a.historyCommand())
+	group("night", a.identifyCommand(), a.revokeCommand())
+	group("setup", a.validateCommand(), a.sandboxCommand())
+	group("rest", a.runCommand(), a.onceCommand(), a.healthCommand(), a.versionCommand())
+	root.SetHelpCommandGroupID("rest")
+	root.SetCompletionCommandGroupID("rest")
+	a.strictArgs(root)
+	return root
+}
+
+// strictArgs turns cobra's own complaints about arguments into usage errors.
+func (a *app) strictArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			if err := check(c, args); err != nil {
+				if c == c.Root() && len(args) > 0 {
+					err = fmt.Errorf("there is no command %q", args[0])
+					if s := c.SuggestionsFor(args[0]); len(s) > 0 {
+						err = fmt.Errorf("%w: did you mean %s?", err, strings.Join(s, " or "))
+					}
+				}
+				return usage("%w\ntry: %s --help", err, c.CommandPath())
+			}
+			return nil
+		}
+	}
+	for _, sub := range c.Commands() {
+		a.strictArgs(sub)
+	}
+}
+
+// configPath is where rotation.yaml is.
+func (a *app) configPath() string {
+	if a.set.Config != "" {
+		return a.set.Config
+	}
+	const system = "/etc/rotatord/rotation.yaml"
+	if _, err := os.Stat("rotation.yaml"); err != nil {
+		if _, err := os.Stat(system); err == nil {
+			return system
+		}
+	}
+	return "rotation.yaml"
+}
+
+// stateDir is where the state is.
+func (a *app) stateDir() (string, error) {
+	switch {
+	case a.set.StateDir != "":
+		return a.set.StateDir, nil
+	case a.set.StateEnv != "":
+		dir, _, _ := strings.Cut(a.set.StateEnv, ":") // systemd joins several with a colon
+		return dir, nil
+	}
+	const system = "/var/lib/rotatord"
+	if st, err := os.Stat(system); err == nil && st.IsDir() {
+		return system, nil
+	}
+	home := a.set.StateHome
+	if home == "" {
+		if a.set.Home == "" {
+			return "", usage("where is the state to be kept? set --state-dir, or ROTATORD_STATE_DIR")
+		}
+		home = filepath.Join(a.set.Home, ".local", "state")
+	}
+	if err := os.MkdirAll(home, 0o700); err != nil {
+		return "", fmt.Errorf("make the folder of the state: %w", err)
+	}
+	return filepath.Join(home, "rotatord"), nil
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/sitegpt/sandbox"
+)
+
+// stage is a folder with a configuration, a state and a stand-in: what a person has on a host.
+type stage struct {
+	t      *testing.T
+	dir    string
+	api    *sandbox.Server
+	url    string
+	output strings.Builder // everything that any command printed
+}
+
+func newStage(t *testing.T, config string) *stage {
+	t.Helper()
+	s := &stage{t: t, dir: filepath.Join(t.TempDir(), "host")}
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s.write("rotation.yaml", config)
+	s.api = sandbox.New(sandbox.Options{Now: time.Now, Behavior: sandbox.Behavior{AnswerExpiry: true}})
+	url, stop, err := s.api.Start(context.Background(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	s.url = url
+	return s
+}
+
+func (s *stage) write(name, text string) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// run runs one command, and expects an exit code.
+func (s *stage) run(want int, args ...string) string {
+	s.t.Helper()
+	return s.feed("", want, args...)
+}
+
+func (s *stage) feed(stdin string, want int, args ...string) string {
+	s.t.Helper()
+	env := map[string]string{
+		"ROTATORD_CONFIG": filepath.Join(s.dir, "rotation.yaml"), "ROTATORD_STATE_DIR": filepath.Join(s.dir, "state"),
+		"SITEGPT_API_BASE": s.url, "SITEGPT_API_TOKEN": s.api.Management().Reveal(), "ROTATORD_LOG_LEVEL": "debug",
+	}
+	var out, errs bytes.Buffer
+	code := run(context.Background(), args, environment{
+		stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs,
+		getenv: func(k string) string { return env[k] }, environ: func() []string { return nil }, now: time.Now,
+	})
+	s.output.WriteString(out.String() + errs.String())
+	if code != want {
+		s.t.Fatalf("rotatord %v: exit code %d, want %d\n%s%s", args, code, want, &out, &errs)
+	}
+	return out.String()
+}
+
+// token is what the env file holds for a key.
+func (s *stage) token(key string) string {
+	s.t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.dir, "app.env"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, key+"="); ok {
+			return strings.TrimSpace(v)
+		}
+	}
+	s.t.Fatalf("app.env holds no %s", key)
+	return ""
+}
+
+const oneToken = `version: 1
+api: {requests_per_minute: 6000}
+daemon: {settle: 1s}
+tokens:
+  - name: bot
+    description: the support bot
+    scopes: [chatbots:read]
+    schedule: "@daily"
+    sinks:
+      - env_file: {path: app.env, key: BOT_TOKEN}
+`
+
+func TestOnceRotateAndTheRest(t *testing.T) {
+	s := newStage(t, oneToken)
+	s.run(exitOK, "validate")
+	s.run(exitChanges, "plan", "--exit-code")
+	s.run(exitOK, "once")
+	first := s.token("BOT_TOKEN")
+	if !s.api.Alive(first) {
+		t.Fatal("the env file holds no live token")
+	}
+	s.run(exitOK, "once")
+	if n := s.api.Made(); n != 1 {
+		t.Fatalf("a second pass made tokens: %d in all", n)
+	}
+	for _, r := range s.api.Requests() {
+		if r.Op == sandbox.OpCreate {
+			if l, ok := rotator.ParseLabel(r.Label); !ok || l.Entry != "bot" || len(r.Label) > rotator.MaxLabel {
+				t.Errorf("label %q", r.Label)
+			}
+		}
+	}
+
+	s.run(exitOK, "rotate", "b*")
+	second := s.token("BOT_TOKEN")
+	if second == first || !s.api.Alive(first) || !s.api.Alive(second) {
+		t.Error("after rotate, the env file must hold a new token, and the old one must live on")
+	}
+	s.run(exitOK, "rotate", "bot", "--compromised")
+	third := s.token("BOT_TOKEN")
+	if s.api.Alive(first) || s.api.Alive(second) || !s.api.Alive(third) {
+		t.Error("after --compromised, every older token must be dead and the new one alive")
+	}
+	if out := s.feed(third+"\n", exitOK, "identify"); !strings.Contains(out, "generation 3 of bot, current") || !strings.Contains(out, "ACCEPTS") {
+		t.Errorf("identify: %s", out)
+	}
+	s.feed("sgpt_nobodys\n", exitFailed, "identify")
+	if out := s.run(exitOK, "status"); !strings.Contains(out, "1/1") {
+		t.Errorf("status: %s", out)
+	}
+	s.run(exitOK, "status", "--json", "--check")
+	s.run(exitOK, "plan", "--json")
+	s.run(exitOK, "history", "bot")
+	s.run(exitOK, "history", "--format", "jsonl", "--limit", "3")
+	s.run(exitUsage, "revoke", "bot")
+	s.run(exitUsage, "revoke", "bot", "--generation", "3")
+	s.run(exitOK, "revoke", "bot", "--generation", "3", "--force")
+	if s.api.Alive(third) {
+		t.Error("revoke --force left the token alive")
+	}
+	s.run(exitUsage, "rotate", "bto")
+	s.run(exitUsage, "nonsense")
+	s.run(exitFailed, "health")
+	s.run(exitOK, "version", "--json")
+	s.noPlaintext(first, second, third)
+}
+
+// noPlaintext is the canary: no token in anything that was printed, logged or kept, but in the sink.
+func (s *stage) noPlaintext(tokens ...string) {
+	s.t.Helper()
+	tokens = append(tokens, s.api.Management().Reveal())
+	err := filepath.WalkDir(s.dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Base(path) == "app.env" {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		for _, tok := range tokens {
+			if bytes.Contains(b, []byte(tok)) {
+				s.t.Errorf("%s holds a plaintext", path)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i, tok := range tokens {
+		if strings.Contains(s.output.String(), tok) {
+			s.t.Errorf("plaintext %d was printed", i)
+		}
+	}
+}
+
+func TestOnceThroughFaultsOfTheAPI(t *testing.T) {
+	for _, kind := range sandbox.Kinds() {
+		switch kind {
+		case sandbox.Hang, sandbox.HangAfter, sandbox.Slow:
+			continue // these take the client's whole timeout; its own tests play them
+		}
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, oneToken)
+			s.api.Inject(sandbox.Fault{Op: sandbox.OpCreate, Kind: kind, Times: 1})
+			s.run(exitOK, "once")
+			live := s.api.Live()
+			if len(live) != 1 || !s.api.Alive(s.token("BOT_TOKEN")) {
+				t.Errorf("live tokens: %v, want the one in the env file", live)
+			}
+			s.noPlaintext(s.token("BOT_TOKEN"))
+		})
+	}
+}
+
+func TestThousandTokens(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("version: 1\napi: {requests_per_minute: 600000}\ndefaults: {schedule: \"@daily\", scopes: [leads:read]}\ntokens:\n")
+	for i := range 1000 {
+		file := fmt.Sprintf("t%d.env", i)
+		if i < 300 {
+			file = "app.env"
+		}
+		fmt.Fprintf(&b, "  - {name: t%d, sinks: [{env_file: {path: %s, key: T%d}}]}\n", i, file, i)
+	}
+	s := newStage(t, b.String())
+	s.run(exitOK, "once")
+	if n := s.api.Made(); n != 1000 {
+		t.Errorf("tokens made = %d", n)
+	}
+	for i := range 300 {
+		if !s.api.Alive(s.token(fmt.Sprintf("T%d", i))) {
+			t.Errorf("T%d was lost", i)
+		}
+	}
+}
+
+func TestSecondDaemonIsTold(t *testing.T) {
+	s := newStage(t, oneToken)
+	s.run(exitOK, "once")
+	env := map[string]string{
+		"ROTATORD_CONFIG": filepath.Join(s.dir, "rotation.yaml"), "ROTATORD_STATE_DIR": filepath.Join(s.dir, "state"),
+		"SITEGPT_API_BASE": s.url, "SITEGPT_API_TOKEN": s.api.Management().Reveal(),
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan int)
+	var errs bytes.Buffer
+	go func() {
+		done <- run(ctx, []string{"run"}, environment{
+			stdin: strings.NewReader(""), stdout: &bytes.Buffer{}, stderr: &errs,
+			getenv: func(k string) string { return env[k] }, environ: func() []string { return nil }, now: time.Now,
+		})
+	}()
+	for until := time.Now().Add(20 * time.Second); ; {
+		var out bytes.Buffer
+		if run(ctx, []string{"health"}, environment{
+			stdin: strings.NewReader(""), stdout: &out, stderr: &out,
+			getenv: func(k string) string { return env[k] }, environ: func() []string { return nil }, now: time.Now,
+		}) == exitOK {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatalf("the daemon did not start: %s", &errs)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	s.run(exitHeld, "run")
+	before := s.token("BOT_TOKEN")
+	s.run(exitOK, "rotate", "bot") // the daemon does it
+	if s.token("BOT_TOKEN") == before {
+		t.Error("the daemon did not fulfil the wish")
+	}
+	stop()
+	if code := <-done; code != exitOK {
+		t.Errorf("the daemon ended with %d: %s", code, &errs)
+	}
+}

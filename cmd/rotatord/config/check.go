@@ -1,0 +1,708 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/field"
+	"github.com/rotatord/rotatord/rotator/schedule"
+	"github.com/rotatord/rotatord/rotator/sitegpt"
+	"github.com/rotatord/rotatord/sinks/vaultkv"
+)
+
+// checker looks at what the files mean, all of them together, and fills in the Config.
+type checker struct {
+	o     Options
+	files []*file
+	docs  []document // of each file
+	c     *Config
+
+	owner    map[string]*file // top-level block: the file that has it
+	defaults common
+	require  bool        // require_chatbot_ids
+	tokens   []*tokenRef // in the order of Config.Tokens
+	byName   map[string]*tokenRef
+	inherits map[string]bool // problems of a default that were told for a token already
+
+	schedules map[[2]string]parsed
+	proofs    map[string]proof
+}
+
+// tokenRef is a token and the place where it stands.
+type tokenRef struct {
+	f     *file
+	index int
+	block *tokenBlock
+	token Token
+}
+
+type parsed struct {
+	schedule *schedule.Schedule
+	err      error
+}
+
+type proof struct {
+	facts    rotator.Facts
+	problems []rotator.TimingProblem
+}
+
+var (
+	nameShape     = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
+	instanceShape = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+)
+
+func (k *checker) run() {
+	k.owner = map[string]*file{}
+	k.byName = map[string]*tokenRef{}
+	k.inherits = map[string]bool{}
+	k.schedules = map[[2]string]parsed{}
+	k.proofs = map[string]proof{}
+
+	readable := k.files[:0:0]
+	for _, f := range k.files {
+		k.c.Files = append(k.c.Files, f.name)
+		if f.root != nil {
+			readable = append(readable, f)
+		}
+	}
+	whole := len(readable) == len(k.files)
+	k.files = readable
+	k.docs = make([]document, len(k.files))
+	for i, f := range k.files {
+		f.decode(&k.docs[i])
+		if f.root == nil {
+			return
+		}
+	}
+	if len(k.files) == 0 {
+		return
+	}
+	k.own()
+	k.version(whole)
+	for i, f := range k.files {
+		k.instance(f, &k.docs[i])
+		k.api(f, &k.docs[i])
+		k.daemon(f, &k.docs[i])
+		k.vaults(f, &k.docs[i])
+	}
+	k.readDefaults()
+	k.list(whole)
+	for _, r := range k.tokens {
+		k.token(r)
+	}
+	k.was()
+	k.places()
+	k.load()
+	for _, r := range k.tokens {
+		k.c.Tokens = append(k.c.Tokens, r.token)
+	}
+}
+
+// say reports what checks have found at paths of one file.
+func say(f *file, check func(p field.Problems)) {
+	p := field.New()
+	check(p)
+	for _, problem := range p.List() {
+		f.report(problem)
+	}
+}
+
+// own finds the one file that holds each block.
+func (k *checker) own() {
+	for _, block := range []string{"instance", "api", "daemon", "vault", "vaults", "defaults"} {
+		for _, f := range k.files {
+			if !f.has(block) {
+				continue
+			}
+			if first := k.owner[block]; first != nil {
+				at := first.locate([]any{block}).key
+				say(f, func(p field.Problems) {
+					p.At(block).Errorf("is given in %s:%d already: it stands in one file only", first.name, at.Line)
+				})
+				continue
+			}
+			k.owner[block] = f
+		}
+	}
+}
+
+func (k *checker) version(whole bool) {
+	given := false
+	for i, f := range k.files {
+		if !f.has("version") {
+			continue
+		}
+		given = true
+		if v := k.docs[i].Version; v != 1 {
+			say(f, func(p field.Problems) {
+				p.At("version").Errorf("is %d, and this rotatord knows version 1 only: write \"version: 1\"", v)
+			})
+		}
+	}
+	if !given && whole {
+		say(k.files[0], func(p field.Problems) {
+			p.At("version").Errorf("is missing: add the line \"version: 1\" at the top")
+		})
+	}
+}
+
+func (k *checker) instance(f *file, d *document) {
+	if k.owner["instance"] != f {
+		return
+	}
+	k.c.Instance = d.Instance
+	say(f, func(p field.Problems) {
+		switch p := p.At("instance"); {
+		case !instanceShape.MatchString(d.Instance):
+			p.Errorf("%q must consist of a-z, 0-9 and -, and begin with a letter or digit", d.Instance)
+		case len(d.Instance) > rotator.MaxInstance:
+			p.Errorf("%q has %d characters, and %d fit into a label", d.Instance, len(d.Instance), rotator.MaxInstance)
+		}
+	})
+}
+
+func (k *checker) api(f *file, d *document) {
+	if k.owner["api"] == nil {
+		k.c.API = API{Timeout: DefaultAPITimeout, RequestsPerMinute: DefaultRequestsPerMinute}
+		return
+	}
+	if k.owner["api"] != f {
+		return
+	}
+	b := d.API
+	if b == nil {
+		b = &apiBlock{}
+	}
+	say(f, func(p field.Problems) {
+		p = p.At("api")
+		if b.BaseURL != nil {
+			origin, err := sitegpt.ParseOrigin(*b.BaseURL, false)
+			if err != nil {
+				f.conceal(f.locate([]any{"api", "base_url"}).node) // it may hold a password, or a key in a query
+				p.At("base_url").Errorf("%s", strings.TrimPrefix(err.Error(), "base URL: "))
+			}
+			k.c.API.BaseURL = origin
+		}
+		k.c.API.Timeout = positive(p.At("timeout"), b.Timeout, DefaultAPITimeout)
+		k.c.API.RequestsPerMinute = DefaultRequestsPerMinute
+		if n := b.RequestsPerMinute; n != nil {
+			if *n < 1 {
+				p.At("requests_per_minute").Errorf("must be at least 1")
+			}
+			k.c.API.RequestsPerMinute = *n
+		}
+		if b.Token != nil {
+			b.Token.Validate(p.At("token"))
+			k.c.API.Token = *b.Token
+			if name := b.Token.File; name != "" && !filepath.IsAbs(name) {
+				k.c.API.Token.File = filepath.Join(f.dir, name)
+			}
+		}
+	})
+}
+
+func (k *checker) daemon(f *file, d *document) {
+	if k.owner["daemon"] == nil {
+		k.c.Daemon = Daemon{ReadBack: DefaultReadBack, Settle: DefaultSettle, Retention: DefaultRetention}
+		return
+	}
+	if k.owner["daemon"] != f {
+		return
+	}
+	b := d.Daemon
+	if b == nil {
+		b = &daemonBlock{}
+	}
+	say(f, func(p field.Problems) {
+		p = p.At("daemon")
+		k.c.Daemon.ReadBack = positive(p.At("read_back"), b.ReadBack, DefaultReadBack)
+		k.c.Daemon.Settle = positive(p.At("settle"), b.Settle, DefaultSettle)
+		k.c.Daemon.Retention = positive(p.At("retention"), b.Retention, DefaultRetention)
+		if r := k.c.Daemon.Retention; r > 0 && r < 24*time.Hour {
+			p.At("retention").Errorf("%s is too short to see what happened yesterday: use at least 1d", field.FormatDuration(r))
+		}
+		if b.Listen != nil {
+			k.c.Daemon.Listen = *b.Listen
+			if why := badListen(*b.Listen); why != "" {
+				p.At("listen").Errorf("%q is no address to listen on: %s (write it like 127.0.0.1:9090)", *b.Listen, why)
+			}
+		}
+		if b.Fuse != nil {
+			for _, limit := range []struct {
+				key   string
+				value *int
+				to    *int
+			}{
+				{"creates_per_day", b.Fuse.CreatesPerDay, &k.c.Daemon.Fuse.CreatesPerDay},
+				{"live", b.Fuse.Live, &k.c.Daemon.Fuse.Live},
+			} {
+				if limit.value == nil {
+					continue
+				}
+				if n := *limit.value; n < 1 || n > 10_000 {
+					p.At("fuse", limit.key).Errorf("must be 1 to 10000: a fuse without a limit is none")
+					continue
+				}
+				*limit.to = *limit.value
+			}
+		}
+	})
+}
+
+// positive returns what was given, or the default; 0 is no way to switch any of these off.
+func positive(p field.Problems, given *field.Duration, otherwise time.Duration) time.Duration {
+	if given == nil {
+		return otherwise
+	}
+	if *given <= 0 {
+		p.Errorf("must be longer than 0: leave it out for the default, %s", field.FormatDuration(otherwise))
+	}
+	return time.Duration(*given)
+}
+
+func badListen(s string) string {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		var e *net.AddrError
+		if errors.As(err, &e) {
+			return e.Err
+		}
+		return err.Error()
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Sprintf("the port %q must be 0 to 65535", port)
+	}
+	return ""
+}
+
+func (k *checker) vaults(f *file, d *document) {
+	if k.owner["vault"] == f && d.Vault != nil {
+		v := *d.Vault
+		say(f, func(p field.Problems) { v.Validate(p.At("vault")) })
+		v.Resolve(f.dir)
+		k.c.Vault = &v
+	}
+	if k.owner["vaults"] == f && d.Vaults != nil {
+		k.c.Vaults = map[string]vaultkv.Connection{}
+		for _, name := range slices.Sorted(maps.Keys(d.Vaults)) {
+			v := d.Vaults[name]
+			say(f, func(p field.Problems) {
+				p = p.At("vaults", name)
+				if !nameShape.MatchString(name) {
+					p.Errorf("the name %q must consist of a-z, 0-9, \".\", \"_\" and \"-\", and begin with a letter or digit", name)
+				}
+				v.Validate(p)
+			})
+			v.Resolve(f.dir)
+			k.c.Vaults[name] = v
+		}
+	}
+}
+
+func (k *checker) readDefaults() {
+	f := k.owner["defaults"]
+	if f == nil {
+		return
+	}
+	if b := k.docs[slices.Index(k.files, f)].Defaults; b != nil {
+		k.defaults, k.require = b.common, b.RequireChatbotIDs
+		say(f, func(p field.Problems) { k.common(p.At("defaults"), b.common, common{}) })
+	}
+}
+
+// common checks what a block says by itself. inherited is what it gets from the defaults.
+func (k *checker) common(p field.Problems, b, inherited common) {
+	if b.Scopes != nil {
+		scopes(p.At("scopes"), b.Scopes)
+	}
+	if b.ChatbotIDs != nil {
+		chatbots(p.At("chatbot_ids"), b.ChatbotIDs)
+	}
+	zone := text(b.Timezone, text(inherited.Timezone, "UTC"))
+	spec := "@daily" // looks at the zone alone
+	if b.Schedule != nil {
+		spec = *b.Schedule
+	}
+	if b.Schedule != nil || b.Timezone != nil {
+		s := k.schedule(spec, zone)
+		var bad *schedule.ZoneError
+		switch {
+		case errors.As(s.err, &bad):
+			if b.Timezone != nil {
+				p.At("timezone").Errorf("%s", s.err)
+				if b.Schedule != nil {
+					if s := k.schedule(spec, "UTC"); s.err != nil {
+						p.At("schedule").Errorf("%s", s.err)
+					}
+				}
+			}
+		case s.err != nil:
+			p.At("schedule").Errorf("%s", s.err)
+		case b.Schedule != nil:
+			for _, w := range s.schedule.Warnings() {
+				p.At("schedule").Warnf("%s", w)
+			}
+		}
+	}
+	if b.Margin != nil && b.Lifetime != nil {
+		p.At("lifetime").Errorf("cannot be combined with margin: with a lifetime, the margin is what schedule, jitter and overlap leave of it; remove one of them")
+	}
+	oneOf(p.At("on_drift"), b.OnDrift, string(rotator.DriftHold), string(rotator.DriftRestore))
+	oneOf(p.At("on_remove"), b.OnRemove, string(rotator.RemoveExpire), string(rotator.RemoveRevoke))
+	if b.Was != nil {
+		slug(p.At("was"), *b.Was)
+	}
+}
+
+func scopes(p field.Problems, list []string) {
+	if len(list) == 0 {
+		p.Errorf("is empty: a token needs at least one scope")
+	}
+	first := map[string]int{}
+	for i, s := range list {
+		at := p.At(i)
+		if _, twice := first[s]; twice {
+			at.Warnf("%q is listed twice", s)
+			continue
+		}
+		first[s] = i
+		var hint string
+		if near := sitegpt.Suggest(s); len(near) > 0 {
+			quoted := make([]string, len(near))
+			for j, n := range near {
+				quoted[j] = strconv.Quote(n)
+			}
+			hint = " (did you mean " + strings.Join(quoted, " or ") + "?)"
+		}
+		switch {
+		case s == "":
+			at.Errorf("an item is empty: write a scope like \"knowledge:read\", or remove it")
+		case !sitegpt.WellFormedScope(s):
+			if hint == "" {
+				hint = " (write it like \"knowledge:read\")"
+			}
+			at.Errorf("%q is no scope%s", s, hint)
+		case !sitegpt.KnownScope(s):
+			at.Warnf("%q is not a known scope%s", s, hint)
+		}
+	}
+}
+
+func chatbots(p field.Problems, list []string) {
+	if len(list) == 0 {
+		p.Errorf("is an empty list, which could come to mean all chatbots: list their ids, or leave the key out if all are meant")
+	}
+	first := map[string]bool{}
+	for i, s := range list {
+		switch at := p.At(i); {
+		case strings.TrimSpace(s) == "":
+			at.Errorf("an item is empty: write a chatbot's id, or remove it")
+		case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }):
+			at.Errorf("%q has blanks in it: one item is one chatbot's id", s)
+		case first[s]:
+			at.Warnf("%q is listed twice", s)
+		}
+		first[s] = true
+	}
+}
+
+func oneOf(p field.Problems, given *string, known ...string) {
+	if given == nil || slices.Contains(known, *given) {
+		return
+	}
+	hint := ""
+	if near := nearest(*given, known); near != "" {
+		hint = fmt.Sprintf(" (did you mean %q?)", near)
+	}
+	p.Errorf("%q is none of %s%s", *given, strings.Join(known, ", "), hint)
+}
+
+func slug(p field.Problems, s string) {
+	switch {
+	case s == "":
+		p.Errorf("is empty: write a name of a-z, 0-9, \".\", \"_\" and \"-\"")
+	case !nameShape.MatchString(s):
+		p.Errorf("%q must consist of a-z, 0-9, \".\", \"_\" and \"-\", and begin with a letter or digit", s)
+	case len(s) > rotator.MaxName:
+		p.Errorf("has %d characters, and at most %d fit into a label", len(s), rotator.MaxName)
+	}
+}
+
+// schedule parses each schedule once.
+func (k *checker) schedule(spec, zone string) parsed {
+	key := [2]string{spec, zone}
+	s, ok := k.schedules[key]
+	if !ok {
+		s.schedule, s.err = schedule.Parse(spec, zone)
+		k.schedules[key] = s
+	}
+	return s
+}
+
+// list collects the tokens of all files.
+func (k *checker) list(whole bool) {
+	var first *file
+	for i, f := range k.files {
+		if !f.has("tokens") {
+			continue
+		}
+		if first == nil {
+			first = f
+		}
+		for j := range k.docs[i].Tokens {
+			r := &tokenRef{f: f, index: j, block: &k.docs[i].Tokens[j]}
+			if f.sound("tokens", j, "name") {
+				r.token.Name = r.block.Name
+			}
+			l := f.locate([]any{"tokens", j})
+			r.token.File = f.name
+			r.token.Line, _ = l.position()
+			k.tokens = append(k.tokens, r)
+		}
+	}
+	switch {
+	case first == nil && whole:
+		say(k.files[0], func(p field.Problems) {
+			p.At("tokens").Errorf("is missing: list the tokens that should exist")
+		})
+	case first != nil && len(k.tokens) == 0 && !k.o.AllowEmpty:
+		say(first, func(p field.Problems) {
+			p.At("tokens").Errorf("is empty: every token would stop rotating, and expire; if that is meant, say --allow-empty")
+		})
+	}
+}
+
+// ref names a token for a message about another one in f.
+func (r *tokenRef) ref(f *file, path ...any) string {
+	full := append([]any{"tokens", r.index}, path...)
+	_, where := r.f.describe(full, "")
+	line, _ := r.f.locate(full).position()
+	if r.f != f {
+		return fmt.Sprintf("%s (%s:%d)", where, r.f.name, line)
+	}
+	return fmt.Sprintf("%s (line %d)", where, line)
+}
+
+func text(s *string, otherwise string) string {
+	if s == nil {
+		return otherwise
+	}
+	return *s
+}
+
+// either returns what a token says, or what the defaults say.
+func either[T any](own, otherwise *T) *T {
+	if own != nil {
+		return own
+	}
+	return otherwise
+}
+
+// token checks one token and fills in what it does not say.
+func (k *checker) token(r *tokenRef) {
+	b, d, t, f := r.block, k.defaults, &r.token, r.f
+	at := func(path ...any) []any { return append([]any{"tokens", r.index}, path...) }
+	say(f, func(p field.Problems) {
+		p = p.At("tokens", r.index)
+		switch {
+		case !f.has(at("name")...):
+			p.At("name").Errorf("is missing: every token needs one, it is the key of its record")
+		default:
+			slug(p.At("name"), b.Name)
+			if t.Name == "" {
+				break
+			}
+			if other := k.byName[t.Name]; other != nil {
+				p.At("name").Errorf("%q is the name of %s already", t.Name, other.ref(f))
+			} else {
+				k.byName[t.Name] = r
+			}
+		}
+		k.common(p, b.common, d)
+	})
+
+	t.Description = text(either(b.Description, d.Description), "")
+	t.Scopes, t.ChatbotIDs = b.Scopes, b.ChatbotIDs
+	if t.Scopes == nil {
+		t.Scopes = d.Scopes
+	}
+	if t.ChatbotIDs == nil {
+		t.ChatbotIDs = d.ChatbotIDs
+	}
+	t.OnDrift = rotator.OnDrift(text(either(b.OnDrift, d.OnDrift), string(rotator.DriftHold)))
+	t.OnRemove = rotator.OnRemove(text(either(b.OnRemove, d.OnRemove), string(rotator.RemoveExpire)))
+	t.Was = text(either(b.Was, d.Was), "")
+	t.Schedule = text(either(b.Schedule, d.Schedule), "")
+	t.Timezone = text(either(b.Timezone, d.Timezone), "UTC")
+
+	say(f, func(p field.Problems) {
+		p = p.At("tokens", r.index)
+		inherited := func(key string) bool { return k.owner["defaults"] != nil && k.owner["defaults"].has("defaults", key) }
+		if !f.has(at("scopes")...) && !inherited("scopes") {
+			p.At("scopes").Errorf("is missing: list what the token may do, here or under defaults")
+		}
+		if !f.has(at("schedule")...) && !inherited("schedule") {
+			p.At("schedule").Errorf("is missing: say when to rotate, like \"0 3 * * MON\" or \"@every 7d\", here or under defaults")
+		}
+		if k.require && !f.has(at("chatbot_ids")...) && !inherited("chatbot_ids") {
+			p.At("chatbot_ids").Errorf("is missing, which means all chatbots, and defaults.require_chatbot_ids forbids that: list their ids")
+		}
+	})
+	k.timing(r)
+	k.sinks(r)
+}
+
+// timing proves the time rule for a token.
+func (k *checker) timing(r *tokenRef) {
+	b, d, t := r.block, k.defaults, &r.token
+	// A value that could not be read stops the proof: it is told already.
+	for _, key := range []string{"schedule", "timezone", "overlap", "margin", "lifetime", "jitter"} {
+		if r.f.has("tokens", r.index, key) {
+			if !r.f.sound("tokens", r.index, key) {
+				return
+			}
+		} else if f := k.owner["defaults"]; f != nil && f.has("defaults", key) && !f.sound("defaults", key) {
+			return
+		}
+	}
+	margin, lifetime := b.Margin, b.Lifetime
+	if margin == nil && lifetime == nil {
+		margin, lifetime = d.Margin, d.Lifetime
+	}
+	if t.Schedule == "" || margin != nil && lifetime != nil {
+		return
+	}
+	s := k.schedule(t.Schedule, t.Timezone)
+	if s.err != nil {
+		var zone *schedule.ZoneError
+		if b.Schedule == nil && b.Timezone != nil && !errors.As(s.err, &zone) {
+			k.blame(r, rotator.TimingProblem{Field: "schedule", Text: s.err.Error()})
+		}
+		return
+	}
+	t.Timing = rotator.Timing{Schedule: s.schedule, Overlap: DefaultOverlap}
+	if o := either(b.Overlap, d.Overlap); o != nil {
+		t.Timing.Overlap = time.Duration(*o)
+	}
+	t.Timing.Jitter = min(DefaultJitter, (t.Timing.Overlap / 4).Truncate(time.Second))
+	if j := either(b.Jitter, d.Jitter); j != nil {
+		t.Timing.Jitter = time.Duration(*j)
+	}
+	switch {
+	case lifetime != nil && *lifetime <= 0:
+		k.blame(r, rotator.TimingProblem{Field: "lifetime", Text: "must be longer than 0: leave it out, and a token lives as long as schedule, margin and overlap need"})
+		return
+	case lifetime != nil:
+		t.Timing.Lifetime = time.Duration(*lifetime)
+	case margin != nil:
+		t.Timing.Margin = time.Duration(*margin)
+	default:
+		t.Timing.Margin = (t.Timing.Overlap / 4).Truncate(time.Second)
+	}
+	key := t.Timing.Fingerprint()
+	pr, ok := k.proofs[key]
+	if !ok {
+		pr.facts, pr.problems = t.Timing.Check(k.o.Now)
+		k.proofs[key] = pr
+	}
+	written := func(p rotator.TimingProblem) bool {
+		return !p.Warning && (r.f.has("tokens", r.index, p.Field) ||
+			k.owner["defaults"] != nil && k.owner["defaults"].has("defaults", p.Field))
+	}
+	// A default that goes wrong only follows from a value that is wrong as it was written.
+	follows := slices.ContainsFunc(pr.problems, written)
+	for _, problem := range pr.problems {
+		if !follows || written(problem) {
+			k.blame(r, problem)
+		}
+	}
+	t.Facts = pr.facts
+	t.Timing.Margin = pr.facts.Margin
+}
+
+// blame reports a problem of a token's timing where the field at fault stands: in the token, or
+// in the defaults, and then once for all tokens that have it from there.
+func (k *checker) blame(r *tokenRef, problem rotator.TimingProblem) {
+	add := func(p field.Problems, format string, args ...any) {
+		if problem.Warning {
+			p.Warnf(format, args...)
+		} else {
+			p.Errorf(format, args...)
+		}
+	}
+	f := k.owner["defaults"]
+	if r.f.has("tokens", r.index, problem.Field) || f == nil || !f.has("defaults", problem.Field) {
+		at, text := problem.Field, problem.Text
+		// Nobody wrote the field: what is wrong is how its default goes with what was written.
+		if !r.f.has("tokens", r.index, at) && at != "schedule" {
+			at, text = "schedule", problem.Field+" (by default): "+problem.Text
+			if f != nil && !r.f.has("tokens", r.index, "schedule") && f.has("defaults", "schedule") {
+				k.blame(r, rotator.TimingProblem{Field: at, Text: text, Warning: problem.Warning})
+				return
+			}
+		}
+		say(r.f, func(p field.Problems) { add(p.At("tokens", r.index, at), "%s", text) })
+		return
+	}
+	if key := problem.Field + " " + problem.Text; !k.inherits[key] {
+		k.inherits[key] = true
+		say(f, func(p field.Problems) {
+			_, where := r.f.describe([]any{"tokens", r.index}, "")
+			add(p.At("defaults", problem.Field), "%s (in %s)", problem.Text, where)
+		})
+	}
+}
+
+// was checks renamings, once every name is known.
+func (k *checker) was() {
+	first := map[string]*tokenRef{}
+	for _, r := range k.tokens {
+		old := r.token.Was
+		if old == "" {
+			continue
+		}
+		say(r.f, func(p field.Problems) {
+			p = p.At("tokens", r.index, "was")
+			switch other := k.byName[old]; {
+			case old == r.token.Name:
+				p.Errorf("%q is the token's own name: it is what the token was called before", old)
+			case other != nil:
+				p.Errorf("%q is the name of %s: a token that still exists cannot have become another one", old, other.ref(r.f))
+			case first[old] != nil:
+				p.Errorf("%q is what %s was, too: one record can go on in one token only", old, first[old].ref(r.f))
+			}
+		})
+		if first[old] == nil {
+			first[old] = r
+		}
+	}
+}
+
+// load proves that the request limit lets every tick be served in time.
+func (k *checker) load() {
+	if k.c.API.RequestsPerMinute < 1 {
+		return
+	}
+	entries := make([]rotator.Entry, 0, len(k.tokens))
+	for _, r := range k.tokens {
+		if r.token.Timing.Schedule == nil || r.token.Facts.Lifetime <= 0 || k.byName[r.token.Name] != r {
+			return // there is something to mend before this can be told
+		}
+		entries = append(entries, k.c.entry(&r.token))
+	}
+	for _, problem := range rotator.CheckLoad(entries, k.c.API.RequestsPerMinute, k.o.Now) {
+		if r := k.byName[problem.Entries[0]]; r != nil {
+			k.blame(r, rotator.TimingProblem{Field: "schedule", Text: problem.Text})
+		}
+	}
+}

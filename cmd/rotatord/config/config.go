@@ -1,0 +1,287 @@
+// Package config reads rotation.yaml: which tokens should exist, where they go, and when they
+// rotate. It takes the whole file or nothing. Whatever is wrong with it is told at once, each
+// problem with its line, its column and the way out, before anything is rotated.
+//
+// Nothing in the text is expanded, and no secret stands in it: only where one is found.
+package config
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/field"
+	"github.com/rotatord/rotatord/sinks"
+	"github.com/rotatord/rotatord/sinks/vaultkv"
+)
+
+// Options is what reading a configuration needs to know besides its text.
+type Options struct {
+	// Now is where the proofs about schedules begin: they hold for the five years after it.
+	Now time.Time
+	// AllowEmpty accepts a list of no tokens, which leaves every token that exists to expire.
+	AllowEmpty bool
+}
+
+// Config is an accepted configuration, with every default filled in.
+type Config struct {
+	Instance string // "" where the file names none
+	API      API
+	Daemon   Daemon
+	Vault    *vaultkv.Connection           // of sinks that name no other; nil where the file does not say
+	Vaults   map[string]vaultkv.Connection // by name
+	Tokens   []Token
+
+	Files []string // that were read, as they were named
+	Hash  string   // of all that was read: another one means that something was edited
+}
+
+// API is how SiteGPT is reached.
+type API struct {
+	BaseURL           string          // canonical origin; "" where the file does not say
+	Timeout           time.Duration   // of one request
+	RequestsPerMinute int             // shared by all tokens
+	Token             field.SecretRef // the daemon's own bearer; zero where the file does not say
+}
+
+// Daemon is what has no home elsewhere.
+type Daemon struct {
+	ReadBack  time.Duration // how often every sink is read back
+	Settle    time.Duration // how long the API may need to agree with itself
+	Retention time.Duration // how long history is kept
+	Listen    string        // host:port of the page and the metrics; "" for none
+	Fuse      Fuse
+}
+
+// Fuse raises the limits of creates above those that follow from an entry's schedule. 0 leaves
+// them as they are; none is ever lowered, since that would break honest use.
+type Fuse struct {
+	CreatesPerDay int // of one entry within 24 hours
+	Live          int // live generations of one entry
+}
+
+// The defaults of rotation.yaml.
+const (
+	DefaultAPITimeout        = 10 * time.Second
+	DefaultRequestsPerMinute = 60
+	DefaultReadBack          = 15 * time.Minute
+	DefaultSettle            = rotator.DefaultSettle
+	DefaultRetention         = 400 * 24 * time.Hour
+	DefaultOverlap           = 48 * time.Hour
+	DefaultJitter            = 5 * time.Minute // or a quarter of the overlap, if that is shorter
+	DefaultSinkTimeout       = 30 * time.Second
+)
+
+// Token is one item of the list, with the defaults filled in.
+type Token struct {
+	Name        string
+	Description string
+	Scopes      []string
+	ChatbotIDs  []string // nil: all
+	Schedule    string   // as written
+	Timezone    string
+	Timing      rotator.Timing
+	Facts       rotator.Facts // what the timing comes to
+	OnDrift     rotator.OnDrift
+	OnRemove    rotator.OnRemove
+	Was         string
+	Sinks       []Sink
+
+	File string // where it stands
+	Line int
+}
+
+// Sink is one sink of a token.
+type Sink struct {
+	Name     string // for people
+	Kind     string
+	Place    string // unique over all tokens
+	Required bool
+	TakeOver bool
+	Timeout  time.Duration
+	Spec     sinks.Spec
+}
+
+// Load reads a file, or every *.yaml of a folder in the order of their names. In a folder, each
+// block but version and tokens stands in one file only; tokens are joined.
+//
+// The Config is nil unless it is accepted as a whole; the Problems may hold warnings then. The
+// error says that something could not be read at all; problems are no error.
+func Load(path string, o Options) (*Config, Problems, error) {
+	names := []string{path}
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	var ignored []Problem
+	if st.IsDir() {
+		if names, ignored, err = list(path); err != nil {
+			return nil, nil, fmt.Errorf("read the configuration: %w", err)
+		}
+	}
+	var files []*file
+	sum := sha256.New()
+	var errs []error
+	for _, name := range names {
+		text, err := read(name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("read the configuration: %w", err))
+			continue
+		}
+		fmt.Fprintf(sum, "%s %d\n", filepath.Base(name), len(text))
+		sum.Write(text) //nolint:errcheck // a hash never fails to write
+		files = append(files, parse(name, filepath.Dir(name), text))
+	}
+	if len(errs) > 0 {
+		return nil, nil, errors.Join(errs...)
+	}
+	c, problems := build(files, ignored, o)
+	if c != nil {
+		c.Hash = hex.EncodeToString(sum.Sum(nil))
+	}
+	return c, problems, nil
+}
+
+// Parse reads one file's text. Problems call it name; relative paths in it start from dir. The
+// Config is nil unless the text is accepted.
+func Parse(name string, text []byte, dir string, o Options) (*Config, Problems) {
+	c, problems := build([]*file{parse(name, dir, text)}, nil, o)
+	if c != nil {
+		sum := sha256.Sum256(text)
+		c.Hash = hex.EncodeToString(sum[:])
+	}
+	return c, problems
+}
+
+// list returns the files of a folder, and a warning for each that looks like one but is not read.
+func list(dir string) (names []string, ignored []Problem, err error) {
+	items, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, item := range items {
+		name := filepath.Join(dir, item.Name())
+		if strings.HasPrefix(item.Name(), ".") {
+			continue
+		}
+		switch filepath.Ext(name) {
+		case ".yaml":
+			if st, err := os.Stat(name); err != nil || !st.IsDir() { // a link that leads nowhere is told when it is read
+				names = append(names, name)
+			}
+		case ".yml":
+			ignored = append(ignored, Problem{File: name, Severity: Warning, Message: "is not read: only names that end in .yaml are"})
+		}
+	}
+	if len(names) == 0 {
+		return nil, nil, fmt.Errorf("%s holds no file that ends in .yaml", dir)
+	}
+	return names, ignored, nil
+}
+
+// read reads one file, but not more of it than parse accepts.
+func read(name string) ([]byte, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() { // a pipe might never end, or be empty at the next reload
+		return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("is no regular file")}
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	return io.ReadAll(io.LimitReader(f, maxSize+1))
+}
+
+// Connections returns every Vault that is declared: the one of sinks that name none under "".
+func (c *Config) Connections() map[string]vaultkv.Connection {
+	all := maps.Clone(c.Vaults)
+	if all == nil {
+		all = map[string]vaultkv.Connection{}
+	}
+	if c.Vault != nil {
+		all[""] = *c.Vault
+	}
+	return all
+}
+
+// Entries builds the entries that the engine keeps fresh. open makes the sink that a spec
+// describes. An error names every token and sink that could not be opened.
+func (c *Config) Entries(open func(sinks.Spec) (rotator.Sink, error)) ([]rotator.Entry, error) {
+	entries := make([]rotator.Entry, 0, len(c.Tokens))
+	var errs []error
+	for i := range c.Tokens {
+		t := &c.Tokens[i]
+		e := c.entry(t)
+		for _, s := range t.Sinks {
+			opened, err := open(s.Spec)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("token %s: sink %s: %w", t.Name, s.Name, err))
+				continue
+			}
+			e.Outlets = append(e.Outlets, rotator.Outlet{
+				Place: s.Place, Name: s.Name, Kind: s.Kind,
+				Required: s.Required, TakeOver: s.TakeOver, Timeout: s.Timeout,
+				Sink: opened,
+			})
+		}
+		entries = append(entries, e)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return entries, nil
+}
+
+// entry is a token without its sinks.
+func (c *Config) entry(t *Token) rotator.Entry {
+	return rotator.Entry{
+		Name: t.Name, Description: t.Description,
+		Scopes: slices.Clone(t.Scopes), Chatbots: slices.Clone(t.ChatbotIDs),
+		Timing: t.Timing, Facts: c.Daemon.Fuse.raise(t.Facts), Settle: c.Daemon.Settle,
+		OnDrift: t.OnDrift, OnRemove: t.OnRemove, Was: t.Was,
+	}
+}
+
+// raise lifts the fuse's limits, which rotator derives from the facts.
+func (f Fuse) raise(facts rotator.Facts) rotator.Facts {
+	for facts.MaxPosts() < f.CreatesPerDay {
+		facts.PerDay++
+	}
+	for facts.MaxLive() < f.Live {
+		facts.Live++
+	}
+	return facts
+}
+
+// build checks files together. Nothing is kept of them unless all of it is right.
+func build(files []*file, ignored []Problem, o Options) (*Config, Problems) {
+	k := &checker{o: o, files: files, c: &Config{}}
+	k.run()
+	all := slices.Clone(ignored)
+	for _, f := range files {
+		for _, p := range f.problems {
+			p.Source = cmp.Or(p.Source, f.source(p.Line))
+			all = append(all, p)
+		}
+	}
+	problems := arrange(all, files)
+	if problems.Errors() > 0 {
+		return nil, problems
+	}
+	return k.c, problems
+}

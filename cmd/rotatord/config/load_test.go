@@ -1,0 +1,344 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/field"
+	"github.com/rotatord/rotatord/sinks"
+)
+
+// The sample at the root of the repository is what people begin with: it must be right.
+func TestSample(t *testing.T) {
+	c, problems, err := Load("../../../rotation.yaml", Options{Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(problems) > 0 {
+		t.Fatalf("the sample has problems:\n%s", render(problems))
+	}
+	if len(c.Tokens) != 3 {
+		t.Errorf("%d tokens", len(c.Tokens))
+	}
+	for _, token := range c.Tokens {
+		if token.Facts.Lifetime <= 0 || len(token.Facts.Next) == 0 {
+			t.Errorf("%s: %+v", token.Name, token.Facts)
+		}
+	}
+	entries, err := c.Entries(openNowhere)
+	if err != nil || len(entries) != 3 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+}
+
+// Everything that can be said is said, and arrives.
+func TestEverything(t *testing.T) {
+	text := `
+version: 1
+instance: prod-eu
+api:
+  base_url: https://SiteGPT.ai/
+  timeout: 20s
+  requests_per_minute: 100
+  token: {file: secrets/bearer}
+daemon:
+  read_back: 1h
+  settle: 30s
+  retention: 1w
+  listen: 127.0.0.1:9090
+  fuse: {creates_per_day: 50, live: 30}
+defaults:
+  scopes: [knowledge:read]
+  schedule: "@daily"
+  margin: 6h
+  on_remove: revoke
+  require_chatbot_ids: true
+tokens:
+  - name: first
+    description: the first one
+    scopes: [leads:read, leads:write]
+    chatbot_ids: [cb_1, cb_2]
+    schedule: "0 3 * * MON"
+    timezone: Europe/Berlin
+    overlap: 1d
+    lifetime: 10d
+    jitter: 1m
+    on_drift: restore
+    on_remove: expire
+    was: zeroth
+    sinks:
+      - name: the app
+        required: false
+        take_over: true
+        timeout: 5s
+        env_file: {path: app.env, key: TOKEN}
+      - exec: {command: [./push.sh], id: portal}
+  - name: second
+    chatbot_ids: [cb_1]
+    overlap: 8m
+    sinks: [{env_file: {path: /srv/b.env, key: B}}]
+`
+	c, problems := Parse("rotation.yaml", []byte(text), "/etc/rotatord", Options{Now: now})
+	if len(problems) > 0 {
+		t.Fatal(render(problems))
+	}
+	if want := (API{
+		BaseURL: "https://sitegpt.ai", Timeout: 20 * time.Second, RequestsPerMinute: 100,
+		Token: field.SecretRef{File: "/etc/rotatord/secrets/bearer"},
+	}); c.API != want {
+		t.Errorf("api: %+v", c.API)
+	}
+	if want := (Daemon{
+		ReadBack: time.Hour, Settle: 30 * time.Second, Retention: 7 * 24 * time.Hour,
+		Listen: "127.0.0.1:9090", Fuse: Fuse{CreatesPerDay: 50, Live: 30},
+	}); c.Daemon != want {
+		t.Errorf("daemon: %+v", c.Daemon)
+	}
+	entries, err := c.Entries(openNowhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, second := entries[0], entries[1]
+	for _, e := range entries { // what is compared by itself
+		if got := e.Facts.MaxPosts(); got < 50 || e.Facts.MaxLive() != 30 {
+			t.Errorf("%s: the fuse allows %d creates, %d live", e.Name, got, e.Facts.MaxLive())
+		}
+	}
+	if got := first.Timing.Schedule.String(); got != "0 3 * * MON Europe/Berlin" {
+		t.Errorf("schedule: %s", got)
+	}
+	day := 24 * time.Hour
+	if first.Timing.Overlap != day || first.Timing.Lifetime != 10*day || first.Timing.Jitter != time.Minute ||
+		first.Timing.Margin != c.Tokens[0].Facts.Margin || first.Timing.Margin <= 0 {
+		t.Errorf("timing: %+v", first.Timing)
+	}
+	if second.Timing.Overlap != 8*time.Minute || second.Timing.Margin != 6*time.Hour || second.Timing.Jitter != 2*time.Minute {
+		t.Errorf("timing of the second: %+v", second.Timing)
+	}
+	first.Timing, first.Facts, second.Timing, second.Facts = rotator.Timing{}, rotator.Facts{}, rotator.Timing{}, rotator.Facts{}
+	if want := (rotator.Entry{
+		Name: "first", Description: "the first one", Was: "zeroth",
+		Scopes: []string{"leads:read", "leads:write"}, Chatbots: []string{"cb_1", "cb_2"},
+		OnDrift: rotator.DriftRestore, OnRemove: rotator.RemoveExpire, Settle: 30 * time.Second,
+		Outlets: []rotator.Outlet{
+			{Place: c.Tokens[0].Sinks[0].Place, Name: "the app", Kind: "env_file", TakeOver: true, Timeout: 5 * time.Second, Sink: nowhere{}},
+			{Place: "exec:portal", Name: "exec portal", Kind: "exec", Required: true, Timeout: 30 * time.Second, Sink: nowhere{}},
+		},
+	}); !reflect.DeepEqual(first, want) {
+		t.Errorf("got  %+v\nwant %+v", first, want)
+	}
+	if place := c.Tokens[0].Sinks[0].Place; !strings.Contains(place, "/etc/rotatord/app.env") {
+		t.Errorf("the place %q does not start from the file's folder", place)
+	}
+	if want := (rotator.Entry{
+		Name: "second", Scopes: []string{"knowledge:read"}, Chatbots: []string{"cb_1"},
+		OnDrift: rotator.DriftHold, OnRemove: rotator.RemoveRevoke, Settle: 30 * time.Second,
+		Outlets: second.Outlets,
+	}); !reflect.DeepEqual(second, want) {
+		t.Errorf("got  %+v\nwant %+v", second, want)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	c, problems := Parse("rotation.yaml", []byte(`
+version: 1
+tokens:
+  - name: only
+    scopes: [knowledge:read]
+    schedule: "@weekly"
+    sinks: [{env_file: {path: a.env, key: A}}]
+`), "/etc/rotatord", Options{Now: now})
+	if len(problems) > 0 {
+		t.Fatal(render(problems))
+	}
+	if want := (API{Timeout: 10 * time.Second, RequestsPerMinute: 60}); c.API != want {
+		t.Errorf("api: %+v", c.API)
+	}
+	if want := (Daemon{ReadBack: 15 * time.Minute, Settle: 10 * time.Second, Retention: 400 * 24 * time.Hour}); c.Daemon != want {
+		t.Errorf("daemon: %+v", c.Daemon)
+	}
+	token := c.Tokens[0]
+	if token.Timing.Overlap != 48*time.Hour || token.Timing.Margin != 12*time.Hour || token.Timing.Jitter != 5*time.Minute || token.Timing.Lifetime != 0 {
+		t.Errorf("timing: %+v", token.Timing)
+	}
+	if token.ChatbotIDs != nil || token.Timezone != "UTC" || token.OnDrift != rotator.DriftHold || token.OnRemove != rotator.RemoveExpire {
+		t.Errorf("%+v", token)
+	}
+	if s := token.Sinks[0]; !s.Required || s.TakeOver || s.Timeout != 30*time.Second || !strings.HasPrefix(s.Name, "env_file /etc/rotatord/a.env") {
+		t.Errorf("%+v", s)
+	}
+	if token.File != "rotation.yaml" || token.Line != 4 {
+		t.Errorf("stands in %s:%d", token.File, token.Line)
+	}
+}
+
+func TestEmptyListIsAllowedOnDemand(t *testing.T) {
+	text := []byte("version: 1\ntokens: []\n")
+	if c, _ := Parse("rotation.yaml", text, ".", Options{Now: now}); c != nil {
+		t.Error("accepted without being asked to")
+	}
+	if c, problems := Parse("rotation.yaml", text, ".", Options{Now: now, AllowEmpty: true}); c == nil || len(problems) > 0 {
+		t.Errorf("refused:\n%s", render(problems))
+	}
+	// A list that is missing is a slip, not a wish.
+	if c, _ := Parse("rotation.yaml", []byte("version: 1\n"), ".", Options{Now: now, AllowEmpty: true}); c != nil {
+		t.Error("a missing list was accepted")
+	}
+}
+
+func write(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const (
+	tokenA = "tokens:\n  - {name: a, scopes: [knowledge:read], sinks: [{env_file: {path: a.env, key: A}}]}\n"
+	tokenB = "tokens:\n  - {name: b, scopes: [knowledge:read], sinks: [{env_file: {path: a.env, key: B}}]}\n"
+)
+
+func TestFolder(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{
+		"00-base.yaml": "version: 1\ninstance: prod\ndefaults: {schedule: \"@daily\"}\n",
+		"10-a.yaml":    tokenA,
+		"20-b.yaml":    "version: 1\n" + tokenB,
+		".hidden.yaml": "nonsense: true\n",
+		"notes.txt":    "nonsense",
+	})
+	// As a ConfigMap is mounted: the names are links.
+	if err := os.Symlink("10-a.yaml", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "folder.yaml"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c, problems, err := Load(dir, Options{Now: now})
+	if err != nil || len(problems) > 0 {
+		t.Fatalf("%v\n%s", err, render(problems))
+	}
+	if len(c.Tokens) != 2 || c.Tokens[0].Name != "a" || c.Tokens[1].Name != "b" || c.Instance != "prod" || len(c.Files) != 3 {
+		t.Errorf("%+v", c)
+	}
+	if want := filepath.Join(dir, "20-b.yaml"); c.Tokens[1].File != want || c.Tokens[1].Line != 3 {
+		t.Errorf("b stands in %s:%d", c.Tokens[1].File, c.Tokens[1].Line)
+	}
+	before := c.Hash
+	write(t, dir, map[string]string{"10-a.yaml": tokenA + "# edited\n"})
+	if c, _, _ = Load(dir, Options{Now: now}); c.Hash == before || len(c.Hash) != 64 {
+		t.Errorf("hash %q after %q", c.Hash, before)
+	}
+}
+
+func TestFolderWithProblems(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{
+		"00-base.yaml":  "version: 1\ninstance: prod\ndefaults: {schedule: \"@daily\"}\n",
+		"10-a.yaml":     tokenA,
+		"20-again.yaml": "version: 2\ninstance: test\n" + tokenA,
+		"30-typo.yaml":  "tokns: []\n",
+		"40-old.yml":    "version: 1\n",
+		"50-text.yaml":  "a: b: c\n",
+	})
+	c, problems, err := Load(dir, Options{Now: now})
+	if err != nil || c != nil {
+		t.Fatalf("accepted, or unreadable: %v", err)
+	}
+	golden(t, "testdata/folder.txt", relative(problems, dir))
+}
+
+func relative(problems Problems, dir string) Problems {
+	for i := range problems {
+		problems[i].File = strings.TrimPrefix(problems[i].File, dir+"/")
+		problems[i].Message = strings.ReplaceAll(problems[i].Message, dir+"/", "")
+	}
+	return problems
+}
+
+// What cannot be read at all is an error, not a problem of the text.
+func TestUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"secret.yaml": "version: 1\n"})
+	if err := os.Chmod(filepath.Join(dir, "secret.yaml"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "pipe"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, sub := range []string{"empty", "dangling"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling", "a.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]string{
+		"none.yaml": "no such file",
+		"pipe":      "no regular file",
+		"empty":     "no file that ends in .yaml",
+		"dangling":  "no such file",
+	}
+	if os.Getuid() != 0 {
+		tests["secret.yaml"] = "permission denied"
+	}
+	for name, want := range tests {
+		c, problems, err := Load(filepath.Join(dir, name), Options{Now: now})
+		if c != nil || problems != nil || err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, %v", name, problems, err)
+		}
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, map[string]string{"rotation.yaml": "version: 1\n" + strings.Repeat("# filler\n", 1<<19)})
+	c, problems, err := Load(filepath.Join(dir, "rotation.yaml"), Options{Now: now})
+	if c != nil || err != nil || len(problems) != 1 || problems[0].Message != "is larger than 4 MiB: this is no rotation.yaml" {
+		t.Errorf("got %v, %v", problems, err)
+	}
+}
+
+// Every sink that cannot be opened is named.
+func TestEntriesNamesWhatCannotBeOpened(t *testing.T) {
+	c, problems := Parse("rotation.yaml", []byte("version: 1\ndefaults: {schedule: \"@daily\"}\n"+tokenA), "/etc", Options{Now: now})
+	if c == nil {
+		t.Fatal(render(problems))
+	}
+	broken := errors.New("out of order")
+	entries, err := c.Entries(func(sinks.Spec) (rotator.Sink, error) { return nil, broken })
+	if entries != nil || !errors.Is(err, broken) || !strings.Contains(err.Error(), "token a: sink env_file /etc/a.env") {
+		t.Errorf("got %v, %v", entries, err)
+	}
+}
+
+// A byte order mark, carriage returns and anchors are how some files are, and change nothing.
+func TestWaysOfWriting(t *testing.T) {
+	plain := "version: 1\ndefaults: {schedule: \"@daily\"}\n" + tokenA
+	for name, text := range map[string]string{
+		"byte order mark":  "\ufeff" + plain,
+		"carriage returns": strings.ReplaceAll(plain, "\n", "\r\n"),
+		"one document":     "---\n" + plain + "...\n",
+		"anchors":          strings.ReplaceAll(plain, "\"@daily\"", "&daily \"@daily\"") + "    \n",
+		"json":             `{"version": 1, "tokens": [{"name": "a", "scopes": ["knowledge:read"], "schedule": "@daily", "sinks": [{"env_file": {"path": "a.env", "key": "A"}}]}]}`,
+	} {
+		c, problems := Parse("rotation.yaml", []byte(text), "/etc", Options{Now: now})
+		if len(problems) > 0 {
+			t.Errorf("%s:\n%s", name, render(problems))
+			continue
+		}
+		if len(c.Tokens) != 1 || c.Tokens[0].Schedule != "@daily" {
+			t.Errorf("%s: %+v", name, c.Tokens)
+		}
+	}
+}

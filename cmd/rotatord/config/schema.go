@@ -1,0 +1,76 @@
+package config
+
+import (
+	"github.com/rotatord/rotatord/rotator/field"
+	"github.com/rotatord/rotatord/sinks"
+	"github.com/rotatord/rotatord/sinks/vaultkv"
+)
+
+// document is rotation.yaml as it is written. A pointer is nil, and a list or map is nil, where
+// the file does not say; an empty list was written as [].
+type document struct {
+	Version  int                           `yaml:"version"`            // 1
+	Instance string                        `yaml:"instance,omitempty"` // short name of this installation, part of every label
+	API      *apiBlock                     `yaml:"api,omitempty"`      // how SiteGPT is reached
+	Daemon   *daemonBlock                  `yaml:"daemon,omitempty"`   // what has no home elsewhere
+	Vault    *vaultkv.Connection           `yaml:"vault,omitempty"`    // the Vault of vault_kv sinks that name none
+	Vaults   map[string]vaultkv.Connection `yaml:"vaults,omitempty"`   // further Vaults, by the name that sinks use
+	Defaults *defaultsBlock                `yaml:"defaults,omitempty"` // for every token that does not say otherwise
+	Tokens   []tokenBlock                  `yaml:"tokens"`             // the tokens that should exist
+}
+
+type apiBlock struct {
+	BaseURL           *string          `yaml:"base_url,omitempty"`            // an origin
+	Timeout           *field.Duration  `yaml:"timeout,omitempty"`             // of one request
+	RequestsPerMinute *int             `yaml:"requests_per_minute,omitempty"` // shared by all tokens
+	Token             *field.SecretRef `yaml:"token,omitempty"`               // the daemon's own bearer
+}
+
+type daemonBlock struct {
+	ReadBack  *field.Duration `yaml:"read_back,omitempty"` // how often every sink is read back
+	Settle    *field.Duration `yaml:"settle,omitempty"`    // how long the API may need to agree with itself
+	Retention *field.Duration `yaml:"retention,omitempty"` // how long history is kept
+	Listen    *string         `yaml:"listen,omitempty"`    // host:port of the page and the metrics
+	Fuse      *fuseBlock      `yaml:"fuse,omitempty"`      // the limits of creates, where the schedule's own are too tight
+}
+
+type fuseBlock struct {
+	CreatesPerDay *int `yaml:"creates_per_day,omitempty"` // of one entry, within 24 hours
+	Live          *int `yaml:"live,omitempty"`            // live generations of one entry
+}
+
+// common is what a token and the defaults share.
+type common struct {
+	Description *string         `yaml:"description,omitempty"` // for people; part of the label
+	Scopes      []string        `yaml:"scopes,omitempty"`
+	ChatbotIDs  []string        `yaml:"chatbot_ids,omitempty"` // missing: all
+	Schedule    *string         `yaml:"schedule,omitempty"`    // five cron fields, @daily and the like, @every DURATION
+	Timezone    *string         `yaml:"timezone,omitempty"`    // of the schedule
+	Overlap     *field.Duration `yaml:"overlap,omitempty"`     // predecessor and successor are both valid
+	Margin      *field.Duration `yaml:"margin,omitempty"`      // for retries
+	Lifetime    *field.Duration `yaml:"lifetime,omitempty"`    // instead of margin
+	Jitter      *field.Duration `yaml:"jitter,omitempty"`      // spreads tokens of one schedule
+	OnDrift     *string         `yaml:"on_drift,omitempty"`    // hold, restore
+	OnRemove    *string         `yaml:"on_remove,omitempty"`   // expire, revoke
+	Was         *string         `yaml:"was,omitempty"`         // the name this token had before
+}
+
+type defaultsBlock struct {
+	common `yaml:",inline"`
+
+	RequireChatbotIDs bool `yaml:"require_chatbot_ids,omitempty"` // refuse tokens for all chatbots
+}
+
+type tokenBlock struct {
+	Name   string `yaml:"name"` // the key of everything
+	common `yaml:",inline"`
+	Sinks  []sinkBlock `yaml:"sinks"`
+}
+
+type sinkBlock struct {
+	Name       *string         `yaml:"name,omitempty"`      // for people
+	Required   *bool           `yaml:"required,omitempty"`  // a rotation is complete only when this sink holds the token
+	TakeOver   bool            `yaml:"take_over,omitempty"` // a value that is no token may be overwritten
+	Timeout    *field.Duration `yaml:"timeout,omitempty"`   // of each check, push and read
+	sinks.Spec `yaml:",inline"`
+}

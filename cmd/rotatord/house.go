@@ -1,0 +1,387 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"os/user"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rotatord/rotatord/cmd/rotatord/config"
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/field"
+	"github.com/rotatord/rotatord/rotator/sitegpt"
+	"github.com/rotatord/rotatord/rotator/store"
+	"github.com/rotatord/rotatord/sinks"
+)
+
+// load reads the configuration; what is wrong with it goes to standard error.
+func (a *app) load() (*config.Config, error) {
+	path := a.configPath()
+	c, problems, err := config.Load(path, config.Options{Now: a.now(), AllowEmpty: a.allowEmpty})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, usage("there is no %s: name it with --config or ROTATORD_CONFIG", path)
+	}
+	if err != nil {
+		return nil, usage("configuration: %w", err)
+	}
+	if c == nil {
+		problems.WriteText(a.stderr) //nolint:errcheck // there is nowhere else to complain
+		return nil, usage("%s is refused: %s", path, count(problems.Errors(), "error"))
+	}
+	return c, nil
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
+// base is the API's origin: environment first, then the file, then the official one.
+func (a *app) base(c *config.Config) string {
+	return cmp.Or(a.set.Base, c.API.BaseURL, sitegpt.DefaultBaseURL)
+}
+
+// bearer returns where the management token comes from. The function is asked at each request, so
+// a file that is replaced counts from then on.
+func (a *app) bearer(c *config.Config) (func() rotator.Secret, error) {
+	if !a.set.Token.IsZero() {
+		return func() rotator.Secret { return a.set.Token.Secret }, nil
+	}
+	ref := c.API.Token
+	if a.set.TokenFile != "" {
+		ref.File, ref.Credential, ref.Env = a.set.TokenFile, "", ""
+	}
+	const credential = "sitegpt-api-token" //nolint:gosec // a file's name
+	if dir := a.getenv("CREDENTIALS_DIRECTORY"); ref.IsZero() && dir != "" {
+		if _, err := os.Stat(filepath.Join(dir, credential)); err == nil {
+			ref.Credential = credential
+		}
+	}
+	if ref.IsZero() {
+		return nil, usage("no management token: set SITEGPT_API_TOKEN or SITEGPT_API_TOKEN_FILE, or api.token in the configuration")
+	}
+	text, err := ref.Read(a.getenv)
+	if err != nil {
+		return nil, usage("management token: %w", err)
+	}
+	var mu sync.Mutex
+	last := rotator.NewSecret(text)
+	return func() rotator.Secret {
+		mu.Lock()
+		defer mu.Unlock()
+		if text, err := ref.Read(a.getenv); err == nil {
+			last = rotator.NewSecret(text)
+		}
+		return last // while the file is being replaced, the last one
+	}, nil
+}
+
+// client builds the API client and its limiter.
+func (a *app) client(c *config.Config, bearer func() rotator.Secret) (*sitegpt.Client, *sitegpt.Limiter, error) {
+	limiter := sitegpt.NewLimiter(c.API.RequestsPerMinute, a.now)
+	client, err := sitegpt.New(sitegpt.Config{
+		BaseURL: a.base(c), Token: bearer, Timeout: c.API.Timeout,
+		UserAgent: "rotatord/" + buildVersion(), Limiter: limiter, Now: a.now,
+	})
+	if err != nil {
+		return nil, nil, usage("api.base_url: %w", err)
+	}
+	return client, limiter, nil
+}
+
+// corrected is the local clock plus what the API's Date header was last seen to differ. Less than
+// two seconds is the header's own grain.
+func corrected(now func() time.Time, client *sitegpt.Client) func() time.Time {
+	return func() time.Time {
+		if d, ok := client.Offset(); ok && d.Abs() >= 2*time.Second {
+			return now().Add(d)
+		}
+		return now()
+	}
+}
+
+// house is everything that works on tokens needs: made for run, once, rotate and revoke.
+type house struct {
+	a      *app
+	log    *slog.Logger
+	config *config.Config
+	store  *store.Store
+	lock   *store.Lock
+	client *sitegpt.Client
+	engine *rotator.Engine
+	opener *sinks.Opener
+	only   []string
+}
+
+// how tells open what the command wants.
+type how struct {
+	kind          store.HolderKind
+	command       string
+	wait          time.Duration // for a lock that a command holds
+	ahead         time.Duration // of once: the distance to the next pass
+	only          []string      // work on these entries alone; nil: on all
+	acceptAccount bool
+	rehearsal     *rehearsal // nil: for real
+}
+
+// open reads the configuration, takes the lock and loads the engine. On an error nothing is left open.
+func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
+	log, err := a.logger()
+	if err != nil {
+		return nil, err
+	}
+	c, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	var bearer func() rotator.Secret
+	dir := ""
+	if h.rehearsal != nil {
+		bearer, dir = h.rehearsal.bearer, h.rehearsal.state
+		if err := h.rehearsal.move(c); err != nil {
+			return nil, err
+		}
+	} else {
+		if bearer, err = a.bearer(c); err != nil {
+			return nil, err
+		}
+		if dir, err = a.stateDir(); err != nil {
+			return nil, err
+		}
+	}
+	b := &house{a: a, log: log, config: c, only: h.only}
+	defer func() {
+		if err != nil {
+			b.close()
+		}
+	}()
+	b.lock, err = store.WaitLock(ctx, dir, store.Holder{
+		Kind: h.kind, Command: h.command, User: whoami(), Since: a.now(),
+	}, h.wait, func(held store.Holder) bool { return held.Kind == store.Command })
+	if err != nil {
+		return nil, err
+	}
+	if b.store, err = store.Open(ctx, dir, store.Options{Told: tell(log)}); err != nil {
+		return nil, err
+	}
+	key, err := b.store.Key(ctx)
+	if err != nil {
+		return nil, err
+	}
+	instance, err := b.store.Instance(ctx, c.Instance)
+	if err != nil {
+		return nil, err
+	}
+	var limiter *sitegpt.Limiter
+	if b.client, limiter, err = a.client(c, bearer); err != nil {
+		return nil, err
+	}
+	if err := b.origin(ctx, h.acceptAccount); err != nil {
+		return nil, err
+	}
+	b.engine = rotator.New(rotator.Config{
+		API:   &pinned{API: b.client, house: b, bearer: bearer, accept: h.acceptAccount},
+		Store: b.store, Key: key, Instance: instance,
+		Now: corrected(a.now, b.client), Local: a.now, Pace: limiter.Wait,
+		ReadBack: c.Daemon.ReadBack, Settle: c.Daemon.Settle, Only: h.only,
+		Warn:  func(msg string, err error) { log.Warn(msg, "error", err) },
+		Swept: func(f rotator.Found) { b.swept(f) },
+	})
+	return b, b.loadEntries(ctx, c, h.ahead)
+}
+
+// loadEntries builds the entries of c and hands them to the engine.
+func (b *house) loadEntries(ctx context.Context, c *config.Config, ahead time.Duration) error {
+	opener := sinks.NewOpener(c.Connections(), b.log, b.a.getenv)
+	entries, err := c.Entries(opener.Open)
+	if err != nil {
+		opener.Close()
+		return usage("%w", err)
+	}
+	if len(entries) == 0 && !b.a.allowEmpty {
+		opener.Close()
+		return usage("the configuration declares no token: --allow-empty says that this is meant")
+	}
+	for i := range entries {
+		entries[i].Ahead = ahead
+	}
+	if err := b.engine.Load(ctx, entries); err != nil {
+		opener.Close()
+		return err
+	}
+	if b.opener != nil {
+		b.opener.Close()
+	}
+	b.opener, b.config = opener, c
+	return nil
+}
+
+func (b *house) close() {
+	if b.opener != nil {
+		b.opener.Close()
+	}
+	if b.client != nil {
+		b.client.Close()
+	}
+	if b.store != nil {
+		if err := b.store.Close(); err != nil {
+			b.log.Warn("close the state", "error", err)
+		}
+	}
+	if b.lock != nil {
+		b.lock.Unlock() //nolint:errcheck // the kernel frees it with the process anyway
+	}
+}
+
+// origin refuses a state that belongs to another API.
+func (b *house) origin(ctx context.Context, accept bool) error {
+	origin, _, ok, err := b.store.Pinned(ctx)
+	if err != nil {
+		return err
+	}
+	if ok && origin != b.client.Origin() && !accept {
+		return usage("this state belongs to %s, and the configuration names %s: use another --state-dir, or --accept-account if the tokens there are to be forgotten", origin, b.client.Origin())
+	}
+	return nil
+}
+
+// pinned lets nothing through to an account that the state does not belong to.
+type pinned struct {
+	rotator.API
+	house  *house
+	bearer func() rotator.Secret
+	accept bool
+
+	mu sync.Mutex
+	ok bool
+}
+
+func (p *pinned) check(ctx context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ok {
+		return nil
+	}
+	who, err := p.house.client.Me(ctx, p.bearer())
+	if err != nil && !errors.Is(err, rotator.ErrForbidden) {
+		return fmt.Errorf("management token: %w", err)
+	}
+	_, user, known, err := p.house.store.Pinned(ctx)
+	if err != nil {
+		return err
+	}
+	if known && user != "" && who.ID != "" && user != who.ID && !p.accept {
+		return fmt.Errorf("the management token belongs to user %s, and this state to user %s: use another --state-dir, or --accept-account", who.ID, user)
+	}
+	if !known || p.accept || (user == "" && who.ID != "") {
+		if err := p.house.store.Pin(ctx, p.house.client.Origin(), who.ID); err != nil {
+			return err
+		}
+	}
+	p.ok = true
+	return nil
+}
+
+func (p *pinned) Create(ctx context.Context, r rotator.Request) (rotator.Issued, error) {
+	if err := p.check(ctx); err != nil {
+		return rotator.Issued{}, fmt.Errorf("%w: %w", rotator.ErrRefused, err)
+	}
+	return p.API.Create(ctx, r)
+}
+
+func (p *pinned) List(ctx context.Context) ([]rotator.Listed, error) {
+	if err := p.check(ctx); err != nil {
+		return nil, err
+	}
+	return p.API.List(ctx)
+}
+
+func (p *pinned) Revoke(ctx context.Context, id string) error {
+	if err := p.check(ctx); err != nil {
+		return err
+	}
+	return p.API.Revoke(ctx, id)
+}
+
+const metaSweep = "sweep" // what the last look at the list found, for status
+
+func (b *house) swept(f rotator.Found) {
+	text, err := json.Marshal(f)
+	if err == nil {
+		err = b.store.SetMeta(context.Background(), metaSweep, string(text))
+	}
+	if err != nil {
+		b.log.Warn("note what the list shows", "error", err)
+	}
+	if d, far := b.client.Skew(); far {
+		b.log.Warn("this machine's clock and the API's differ", "by", d.String())
+	}
+}
+
+// pass looks until nothing is due, or until what is left is not due within patience. It returns
+// the names of entries that are unfinished.
+func (b *house) pass(soft, hard context.Context, patience time.Duration) []string {
+	deadline := b.a.now().Add(patience)
+	for {
+		b.engine.Look(soft, hard)
+		b.engine.Wait()
+		names, wake, ok := b.engine.Due()
+		if len(names) == 0 || soft.Err() != nil || !ok || wake.After(deadline) {
+			return names
+		}
+		timer := time.NewTimer(max(wake.Sub(b.a.now()), 20*time.Millisecond))
+		select {
+		case <-timer.C:
+		case <-soft.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// whoami is the OS user, for the journal.
+func whoami() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "uid " + strconv.Itoa(os.Geteuid())
+}
+
+// names expands globs over what is known; each pattern must name something.
+func expand(patterns, known []string) ([]string, error) {
+	var out []string
+	for _, p := range patterns {
+		found := false
+		for _, n := range known {
+			if ok, err := path.Match(p, n); err != nil {
+				return nil, usage("%q is no pattern: %w", p, err)
+			} else if ok {
+				out, found = append(out, n), true
+			}
+		}
+		if !found {
+			msg := fmt.Sprintf("there is no token %q", p)
+			if near := field.Nearest(p, known); near != "" {
+				msg += fmt.Sprintf(" (did you mean %q?)", near)
+			} else if len(known) > 0 && len(known) <= 10 {
+				msg += "; there is " + strings.Join(known, ", ")
+			}
+			return nil, usage("%s", msg)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}

@@ -1,0 +1,20 @@
+// Command rotatord keeps short-lived SiteGPT API tokens fresh: it reads the tokens that you want
+// from rotation.yaml, creates each one's successor before it expires, and brings it to every sink.
+//
+// This package holds what is between people and the engine: flags, environment, logs, signals and
+// exit codes. One file a command; what they share is in house.go.
+package main
+
+import (
+	"context"
+	"os"
+	"time"
+	_ "time/tzdata" // a bare image has no time zones
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], environment{
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
+		getenv: os.Getenv, environ: os.Environ, now: time.Now,
+	}))
+}

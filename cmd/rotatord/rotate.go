@@ -1,0 +1,321 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/store"
+)
+
+func (a *app) rotateCommand() *cobra.Command {
+	var all, compromised, now bool
+	timeout := durationFlag(5 * time.Minute)
+	c := &cobra.Command{
+		Use:   "rotate NAME… | --all",
+		Short: "Rotate tokens now, whatever their schedule says",
+		Long: `Rotate tokens now, whatever their schedule says, and wait until every required sink
+holds the new one. The old ones live on for the overlap, as always. A NAME may be a
+glob ('kb-*'). With a daemon running, it does the work; otherwise this command does.
+
+The wish is saved first: should this command or the daemon die, it is still fulfilled.`,
+		Example: `  rotatord rotate support-bot
+  rotatord rotate support-bot --compromised   # it leaked: kill the old ones once the new one is in place
+  rotatord rotate support-bot --now           # kill them at once, also if that breaks somebody`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if all == (len(args) > 0) {
+				return usage("name the tokens to rotate, or say --all")
+			}
+			return a.rotate(c.Context(), args, all, compromised, now, time.Duration(timeout))
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&all, "all", false, "rotate every declared token")
+	f.BoolVar(&compromised, "compromised", false, "revoke every older generation as soon as the new one is in place, without the overlap")
+	f.BoolVar(&now, "now", false, "revoke every older generation at once, whoever still uses it")
+	f.Var(&timeout, "timeout", "how long to wait for the result; the wish stays")
+	return c
+}
+
+func (a *app) rotate(ctx context.Context, patterns []string, all, compromised, now bool, timeout time.Duration) error {
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	var known []string
+	for i := range c.Tokens {
+		known = append(known, c.Tokens[i].Name)
+	}
+	if all {
+		patterns = []string{"*"}
+	}
+	names, err := expand(patterns, known)
+	if err != nil {
+		return err
+	}
+	return a.wish(ctx, "rotate", names, timeout, func(r rotator.Record) (rotator.Ask, error) {
+		return rotator.Ask{Entry: r.Name, Than: r.Last, Compromised: compromised || now, Now: now}, nil
+	})
+}
+
+// wish saves one ask for each name, sees to it that somebody works on them, and reports.
+func (a *app) wish(ctx context.Context, command string, names []string, timeout time.Duration, ask func(rotator.Record) (rotator.Ask, error)) error {
+	soft, hard, stop := signals(ctx)
+	defer stop()
+	dir, err := a.stateDir()
+	if err != nil {
+		return err
+	}
+	asks, err := a.leave(soft, dir, names, ask)
+	if err != nil {
+		return err
+	}
+	deadline := a.now().Add(timeout)
+	b, err := a.open(soft, how{kind: store.Command, command: command, only: names})
+	var held *store.HeldError
+	switch {
+	case errors.As(err, &held):
+		fmt.Fprintf(a.stderr, "%s is at work (pid %d): it does it\n", cmpOr(held.Holder.Command, "another rotatord"), held.Holder.PID)
+		return a.await(soft, dir, asks, deadline)
+	case err != nil:
+		return err
+	}
+	defer b.close()
+	b.pass(soft, hard, timeout)
+	_, records := b.engine.Snapshot()
+	return a.fulfilled(b.verdictOf(names), asks, records, true)
+}
+
+func cmpOr(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return "rotatord " + s
+}
+
+// leave writes the wishes into the mailbox.
+func (a *app) leave(ctx context.Context, dir string, names []string, ask func(rotator.Record) (rotator.Ask, error)) ([]rotator.Ask, error) {
+	st, err := store.Open(ctx, dir, store.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close() //nolint:errcheck // everything is durable by then
+	var asks []rotator.Ask
+	for _, name := range names {
+		r, found, err := st.Record(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if !found {
+			r = rotator.Record{Name: name}
+		}
+		one, err := ask(r)
+		if err != nil {
+			return nil, err
+		}
+		one.By, one.At = whoami(), a.now()
+		asks = append(asks, one)
+	}
+	for _, one := range asks {
+		if err := st.Ask(ctx, one); err != nil {
+			return nil, fmt.Errorf("save the wish: %w", err)
+		}
+	}
+	return asks, nil
+}
+
+// await looks at the records that another process works on, until the wishes are fulfilled.
+func (a *app) await(ctx context.Context, dir string, asks []rotator.Ask, deadline time.Time) error {
+	for {
+		records, err := readRecords(ctx, dir)
+		if err != nil {
+			return err
+		}
+		done := !slices.ContainsFunc(asks, func(w rotator.Ask) bool { return !fulfilled(w, records, a.now()) })
+		if done || !a.now().Before(deadline) || ctx.Err() != nil {
+			return a.fulfilled(nil, asks, records, done)
+		}
+		timer := time.NewTimer(250 * time.Millisecond)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+func readRecords(ctx context.Context, dir string) ([]rotator.Record, error) {
+	st, err := store.OpenReader(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close() //nolint:errcheck // only read
+	return st.Records(ctx)
+}
+
+// fulfilled reports whether what a person wished for is so.
+func fulfilled(w rotator.Ask, records []rotator.Record, now time.Time) bool {
+	i := slices.IndexFunc(records, func(r rotator.Record) bool { return r.Name == w.Entry })
+	if i < 0 {
+		return false
+	}
+	r := &records[i]
+	if w.Revoke != 0 {
+		g := r.Generation(w.Revoke)
+		return g == nil || !g.Live(now)
+	}
+	cur := r.Current(now)
+	if cur == nil || cur.Number <= w.Than {
+		return false
+	}
+	if w.Compromised || w.Now {
+		for j := range r.Generations {
+			if g := &r.Generations[j]; g.Number <= w.Than && g.Live(now) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// fulfilled prints what became of the wishes; problems are what stands in the way.
+func (a *app) fulfilled(problems []rotator.Problem, asks []rotator.Ask, records []rotator.Record, _ bool) error {
+	now := a.now()
+	var open []string
+	for _, w := range asks {
+		if !fulfilled(w, records, now) {
+			open = append(open, w.Entry)
+			continue
+		}
+		i := slices.IndexFunc(records, func(r rotator.Record) bool { return r.Name == w.Entry })
+		r := &records[i]
+		if w.Revoke != 0 {
+			fmt.Fprintf(a.stdout, "%s: generation %d is revoked\n", w.Entry, w.Revoke)
+			continue
+		}
+		cur := r.Current(now)
+		fmt.Fprintf(a.stdout, "%s: generation %d is in every required sink, until %s", w.Entry, cur.Number, local(cur.Expires))
+		for j := range r.Generations {
+			if g := &r.Generations[j]; g.Number < cur.Number && g.Live(now) {
+				if g.Leave || g.RevokeAt.IsZero() {
+					fmt.Fprintf(a.stdout, "; generation %d expires %s", g.Number, local(g.Expires))
+				} else {
+					fmt.Fprintf(a.stdout, "; generation %d is revoked %s", g.Number, local(g.RevokeAt))
+				}
+			}
+		}
+		if w.Compromised {
+			fmt.Fprint(a.stdout, "; every older one is revoked")
+		}
+		fmt.Fprintln(a.stdout)
+	}
+	if len(open) == 0 {
+		return nil
+	}
+	for _, p := range problems {
+		if slices.Contains(open, p.Token) {
+			fmt.Fprintln(a.stderr, problemLine(p, now))
+		}
+	}
+	return &codeError{exitFailed, fmt.Errorf("not done yet: %s; the wish is saved, and the daemon, or the next once, goes on with it (see: rotatord status)", strings.Join(open, ", "))}
+}
+
+// verdictOf returns what is wrong with the named entries.
+func (b *house) verdictOf(names []string) []rotator.Problem {
+	entries, records := b.engine.Snapshot()
+	rep := rotator.Describe(entries, records, b.a.now())
+	return slices.DeleteFunc(rep.Problems, func(p rotator.Problem) bool { return !slices.Contains(names, p.Token) })
+}
+
+func (a *app) revokeCommand() *cobra.Command {
+	var generation int
+	var force bool
+	timeout := durationFlag(2 * time.Minute)
+	c := &cobra.Command{
+		Use:   "revoke NAME [--generation N]",
+		Short: "Kill one generation, or all of a token that is no longer declared",
+		Long: `Kill one generation of a token at once, whoever still uses it. Without --generation,
+every live generation of a token that is no longer in rotation.yaml.
+
+The generation that the sinks hold needs --force: "rotate NAME --compromised" replaces
+it first.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.revoke(c.Context(), args[0], generation, force, time.Duration(timeout))
+		},
+	}
+	c.Flags().IntVar(&generation, "generation", 0, "number of the generation (see: rotatord status NAME)")
+	c.Flags().BoolVar(&force, "force", false, "also if the sinks hold it")
+	c.Flags().Var(&timeout, "timeout", "how long to wait for the result; the wish stays")
+	return c
+}
+
+func (a *app) revoke(ctx context.Context, name string, generation int, force bool, timeout time.Duration) error {
+	c, err := a.load()
+	if err != nil {
+		return err
+	}
+	dir, err := a.stateDir()
+	if err != nil {
+		return err
+	}
+	records, err := readRecords(ctx, dir)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(records, func(r rotator.Record) bool { return r.Name == name })
+	if i < 0 {
+		return usage("there is no record of a token %q (see: rotatord status)", name)
+	}
+	declared := false
+	for j := range c.Tokens {
+		declared = declared || c.Tokens[j].Name == name
+	}
+	now := a.now()
+	var live []int
+	for j := range records[i].Generations {
+		if g := &records[i].Generations[j]; g.Live(now) {
+			live = append(live, g.Number)
+		}
+	}
+	target := records[i].Target(now)
+	switch {
+	case generation == 0 && declared:
+		return usage("%s is declared: say which generation with --generation (alive: %s), or use: rotatord rotate %s --compromised", name, numbers(live), name)
+	case generation != 0 && !slices.Contains(live, generation):
+		return usage("generation %d of %s is not alive (alive: %s)", generation, name, numbers(live))
+	case generation != 0 && declared && target != nil && target.Number == generation && !force:
+		return usage("generation %d is what the sinks of %s hold: \"rotatord rotate %s --compromised\" replaces it first; --force kills it all the same", generation, name, name)
+	case generation != 0:
+		live = []int{generation}
+	case len(live) == 0:
+		fmt.Fprintf(a.stdout, "%s: no generation is alive\n", name)
+		return nil
+	}
+	for _, n := range live {
+		err := a.wish(ctx, "revoke", []string{name}, timeout, func(rotator.Record) (rotator.Ask, error) {
+			return rotator.Ask{Entry: name, Revoke: n}, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func numbers(n []int) string {
+	if len(n) == 0 {
+		return "none"
+	}
+	var out []string
+	for _, i := range n {
+		out = append(out, fmt.Sprint(i))
+	}
+	return strings.Join(out, ", ")
+}

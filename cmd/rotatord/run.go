@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/schedule"
+	"github.com/rotatord/rotatord/rotator/store"
+)
+
+const (
+	lookEvery = 2 * time.Second  // of the daemon at the wall clock
+	lockWait  = 2 * time.Minute  // of a daemon, for a command that works
+	grace     = 60 * time.Second // for a token that was just made, once the daemon is to stop
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var inSandbox, acceptAccount bool
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run the daemon: rotate every token when its time comes",
+		Long: `Run the daemon. It rotates every token when its time comes, reads the sinks back,
+and retries what fails, until it gets SIGTERM or SIGINT: a token that was just made
+is still brought to its sinks then. A second signal stops at once. SIGHUP reads the
+configuration again.
+
+With --sandbox, SiteGPT is a stand-in in this process, and state and every sink are
+below ./sandbox: safe with anybody's configuration.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return a.daemon(c.Context(), inSandbox, acceptAccount)
+		},
+	}
+	c.Flags().BoolVar(&inSandbox, "sandbox", false, "rehearse: a stand-in API, and all files below ./sandbox")
+	c.Flags().BoolVar(&acceptAccount, "accept-account", false, "tie the state to the account of the present management token")
+	c.Flags().BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
+	return c
+}
+
+// signals returns two contexts: soft ends at the first SIGTERM or SIGINT, hard at the second one,
+// or when the grace after the first has passed.
+func signals(ctx context.Context) (soft, hard context.Context, stop func()) {
+	soft, cancelSoft := context.WithCancel(ctx)
+	hard, cancelHard := context.WithCancel(context.WithoutCancel(ctx))
+	c := make(chan os.Signal, 2)
+	signal.Notify(c, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		select {
+		case <-c:
+		case <-ctx.Done():
+		case <-done:
+			return
+		}
+		cancelSoft()
+		timer := time.NewTimer(grace)
+		defer timer.Stop()
+		select {
+		case <-c:
+		case <-timer.C:
+		case <-done:
+		}
+		cancelHard()
+	}()
+	return soft, hard, func() {
+		signal.Stop(c)
+		close(done)
+		cancelSoft()
+		cancelHard()
+	}
+}
+
+func (a *app) daemon(ctx context.Context, inSandbox, acceptAccount bool) error {
+	soft, hard, stop := signals(ctx)
+	defer stop()
+	h := how{kind: store.Daemon, command: "run", wait: lockWait, acceptAccount: acceptAccount}
+	if inSandbox {
+		r, err := a.rehearse(hard)
+		if err != nil {
+			return err
+		}
+		defer r.stop() //nolint:errcheck // the process ends with it
+		h.rehearsal = r
+	}
+	b, err := a.open(soft, h)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	b.log.Info("started", "version", buildVersion(), "tokens", len(b.config.Tokens), "api", b.client.Origin())
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	told := false
+	pruned := time.Time{}
+	schedule.Every(soft, lookEvery, b.log, func(ctx context.Context) {
+		select {
+		case <-reload:
+			b.reload(ctx)
+		default:
+		}
+		b.engine.Look(ctx, hard)
+		if now := a.now(); now.Sub(pruned) > 24*time.Hour {
+			pruned = now
+			if _, err := b.store.Prune(ctx, now.Add(-b.config.Daemon.Retention)); err != nil && ctx.Err() == nil {
+				b.log.Warn("drop old history", "error", err)
+			}
+		}
+		if inSandbox && !told {
+			told = b.showSandbox()
+		}
+	})
+	b.log.Info("stopping")
+	b.engine.Wait()
+	b.log.Info("stopped")
+	return nil
+}
+
+// reload takes over an edited configuration, or keeps the old one whole.
+func (b *house) reload(ctx context.Context) {
+	c, err := b.a.load()
+	if err == nil {
+		err = b.loadEntries(ctx, c, 0)
+	}
+	if err != nil {
+		b.log.Error("reload refused: the configuration from before stays in force", "error", err)
+		return
+	}
+	b.log.Info("reloaded", "tokens", len(c.Tokens))
+}
+
+// showSandbox prints, once every token is where it should be, what landed where.
+func (b *house) showSandbox() bool {
+	if names, _, _ := b.engine.Due(); len(names) > 0 {
+		return false
+	}
+	entries, records := b.engine.Snapshot()
+	rep := rotator.Describe(entries, records, b.a.now())
+	out := b.a.stdout
+	fmt.Fprintf(out, "\nEvery token is in place:\n\n")
+	for _, t := range rep.Tokens {
+		fmt.Fprintf(out, "  %s  generation %d, until %s, next rotation %s\n", t.Name, t.Generation, local(t.Expires), local(t.Planned))
+		for _, s := range t.Sinks {
+			fmt.Fprintf(out, "    in %s\n", s.Name)
+		}
+	}
+	fmt.Fprintf(out, "\nLook at it from another terminal:\n\n  go run ./cmd/rotatord status --sandbox\n\nRunning until Ctrl-C.\n")
+	return true
+}
+
+// local writes an instant for a person: in the machine's own time zone.
+func local(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.Local().Format("Mon 2 Jan 15:04")
+}
+
+func (a *app) onceCommand() *cobra.Command {
+	var inSandbox, acceptAccount, dryRun bool
+	var nextPass durationFlag
+	patience := durationFlag(30 * time.Second)
+	c := &cobra.Command{
+		Use:   "once",
+		Short: "Do what is due, and exit: for cron, timers and jobs",
+		Long: `Do what is due, and exit: 0 when nothing failed, 1 when something did. What falls
+due before the next pass counts as due: say with --next-pass how far away that is.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if dryRun {
+				return a.plan(c.Context(), planOptions{})
+			}
+			return a.once(c.Context(), inSandbox, acceptAccount, time.Duration(nextPass), time.Duration(patience))
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&inSandbox, "sandbox", false, "rehearse: a stand-in API, and all files below ./sandbox")
+	f.BoolVar(&acceptAccount, "accept-account", false, "tie the state to the account of the present management token")
+	f.BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
+	f.BoolVar(&dryRun, "dry-run", false, "only say what would happen (the same as plan)")
+	f.Var(&nextPass, "next-pass", "distance to the next pass (default: the distance between the last two)")
+	f.Var(&patience, "patience", "how long to wait for retries before giving up")
+	return c
+}
+
+const metaPass = "pass" // when once last ran, and how far it was from the one before
+
+func (a *app) once(ctx context.Context, inSandbox, acceptAccount bool, nextPass, patience time.Duration) error {
+	soft, hard, stop := signals(ctx)
+	defer stop()
+	h := how{kind: store.Command, command: "once", wait: patience, acceptAccount: acceptAccount, ahead: nextPass}
+	if inSandbox {
+		r, err := a.rehearse(hard)
+		if err != nil {
+			return err
+		}
+		defer r.stop() //nolint:errcheck // the process ends with it
+		h.rehearsal = r
+	}
+	b, err := a.open(soft, h)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	if nextPass == 0 {
+		if ahead := b.lastPass(soft); ahead > 0 {
+			if err := b.loadEntries(soft, b.config, ahead); err != nil {
+				return err
+			}
+		}
+	}
+	unfinished := b.pass(soft, hard, patience)
+	if _, err := b.store.Prune(hard, a.now().Add(-b.config.Daemon.Retention)); err != nil {
+		b.log.Warn("drop old history", "error", err)
+	}
+	return b.verdict(soft, unfinished)
+}
+
+// lastPass returns the distance between the last pass and this one, and notes this one.
+func (b *house) lastPass(ctx context.Context) time.Duration {
+	now := b.a.now()
+	text, ok, err := b.store.Meta(ctx, metaPass)
+	var ahead time.Duration
+	if last, perr := time.Parse(time.RFC3339, text); ok && err == nil && perr == nil {
+		// Somebody who tries twice by hand did not promise a pass each minute, and one who comes
+		// back after a week did not promise a week.
+		if d := now.Sub(last); d >= 5*time.Minute && d <= 48*time.Hour {
+			ahead = d
+		}
+	}
+	if err := b.store.SetMeta(ctx, metaPass, now.UTC().Format(time.RFC3339)); err != nil {
+		b.log.Warn("note this pass", "error", err)
+	}
+	return ahead
+}
+
+// verdict prints what a pass left, and turns it into an exit code.
+func (b *house) verdict(soft context.Context, unfinished []string) error {
+	entries, records := b.engine.Snapshot()
+	rep := rotator.Describe(entries, records, b.a.now())
+	failing := rep.Failing()
+	for _, p := range failing {
+		fmt.Fprintln(b.a.stderr, problemLine(p, b.a.now()))
+	}
+	switch {
+	case soft.Err() != nil:
+		return &codeError{exitFailed, errors.New("stopped before everything was done")}
+	case len(failing) > 0:
+		return &codeError{exitFailed, fmt.Errorf("%s", count(len(failing), "problem"))}
+	case len(unfinished) > 0:
+		return &codeError{exitFailed, fmt.Errorf("not finished: %s", strings.Join(unfinished, ", "))}
+	}
+	return nil
+}

@@ -1,0 +1,342 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rotatord/rotatord/cmd/rotatord/config"
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/field"
+	"github.com/rotatord/rotatord/rotator/store"
+	"github.com/rotatord/rotatord/sinks"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var asJSON, failing, check bool
+	c := &cobra.Command{
+		Use:   "status [NAME…]",
+		Short: "Show every token, problems first",
+		Long: `Show every token, with what is wrong first: what it is, when it breaks somebody, and
+what to do. It only looks at the state: it asks neither SiteGPT nor any sink, and works
+with or without a daemon. A NAME may be a glob.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			return a.status(c.Context(), args, asJSON, failing, check)
+		},
+	}
+	f := c.Flags()
+	f.BoolVar(&asJSON, "json", false, "print JSON")
+	f.BoolVar(&failing, "failing", false, "only tokens with a problem")
+	f.BoolVar(&a.inSandbox, "sandbox", false, "the state of a rehearsal in ./sandbox")
+	f.BoolVar(&check, "check", false, "exit with 1 if something fails")
+	return c
+}
+
+// look is what commands that only look have read.
+type look struct {
+	config   *config.Config
+	entries  []rotator.Entry
+	records  []rotator.Record
+	dir      string
+	found    rotator.Found // of the last look at SiteGPT's list
+	holder   store.Holder  // who works on the state; zero: nobody
+	instance string
+}
+
+// look reads configuration and state; a state that does not exist yet is an empty one.
+func (a *app) look(ctx context.Context, open func(sinks.Spec) (rotator.Sink, error)) (*look, error) {
+	c, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	if open == nil {
+		open = func(sinks.Spec) (rotator.Sink, error) { return nil, nil }
+	}
+	if a.inSandbox {
+		r, err := a.rehearsalAt()
+		if err != nil {
+			return nil, err
+		}
+		if err := r.move(c); err != nil {
+			return nil, err
+		}
+		a.set.StateDir = r.state
+	}
+	l := &look{config: c}
+	if l.entries, err = c.Entries(open); err != nil {
+		return nil, usage("%w", err)
+	}
+	if l.dir, err = a.stateDir(); err != nil {
+		return nil, err
+	}
+	st, err := store.OpenReader(ctx, l.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close() //nolint:errcheck // only read
+	if l.records, err = st.Records(ctx); err != nil {
+		return nil, err
+	}
+	asks, err := st.Asks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range l.records {
+		for _, w := range asks {
+			if w.Entry == l.records[i].Name {
+				l.records[i].Asks = append(l.records[i].Asks, w)
+			}
+		}
+	}
+	if l.instance, err = st.Instance(ctx, c.Instance); err != nil {
+		return nil, err
+	}
+	if text, ok, err := st.Meta(ctx, metaSweep); err != nil {
+		return nil, err
+	} else if ok {
+		if err := json.Unmarshal([]byte(text), &l.found); err != nil {
+			return nil, fmt.Errorf("read what the list showed: %w", err)
+		}
+	}
+	if held, ok, err := store.Holding(l.dir); err == nil && ok {
+		l.holder = held
+	}
+	return l, nil
+}
+
+// statusJSON is the output of status --json.
+type statusJSON struct {
+	Format int `json:"format"` // 1
+	rotator.Report
+	Daemon *store.Holder `json:"daemon"` // who works on the state; null: nobody
+	List   listJSON      `json:"list"`
+}
+
+// listJSON is what the last look at SiteGPT's list showed besides the tokens above.
+type listJSON struct {
+	At          time.Time        `json:"at,omitzero"`
+	Unexplained []rotator.Listed `json:"unexplained"` // our mark, and this state knows nothing of them
+	Others      int              `json:"other_instances"`
+	Foreign     int              `json:"foreign"`
+}
+
+func (a *app) status(ctx context.Context, patterns []string, asJSON, failing, check bool) error {
+	l, err := a.look(ctx, nil)
+	if err != nil {
+		return err
+	}
+	now := a.now()
+	rep := rotator.Describe(l.entries, l.records, now)
+	if err := narrow(&rep, patterns); err != nil {
+		return err
+	}
+	bad := len(rep.Failing()) > 0
+	if failing {
+		rep.Tokens = slices.DeleteFunc(rep.Tokens, func(t rotator.TokenStatus) bool {
+			return !slices.ContainsFunc(rep.Problems, func(p rotator.Problem) bool { return p.Token == t.Name })
+		})
+	}
+	if asJSON {
+		out := statusJSON{Format: 1, Report: rep, List: listJSON{
+			At: l.found.At, Unexplained: l.found.Unexplained, Others: len(l.found.Others), Foreign: l.found.Foreign,
+		}}
+		if out.List.Unexplained == nil {
+			out.List.Unexplained = []rotator.Listed{}
+		}
+		if l.holder.PID != 0 {
+			out.Daemon = &l.holder
+		}
+		if err := printJSON(a.stdout, out); err != nil {
+			return err
+		}
+	} else {
+		a.printStatus(l, rep)
+	}
+	if check && bad {
+		return &codeError{code: exitFailed}
+	}
+	return nil
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	return enc.Encode(v)
+}
+
+// narrow keeps the tokens that the patterns name.
+func narrow(rep *rotator.Report, patterns []string) error {
+	if len(patterns) == 0 {
+		return nil
+	}
+	var known []string
+	for _, t := range rep.Tokens {
+		known = append(known, t.Name)
+	}
+	names, err := expand(patterns, known)
+	if err != nil {
+		return err
+	}
+	rep.Tokens = slices.DeleteFunc(rep.Tokens, func(t rotator.TokenStatus) bool { return !slices.Contains(names, t.Name) })
+	rep.Problems = slices.DeleteFunc(rep.Problems, func(p rotator.Problem) bool { return !slices.Contains(names, p.Token) })
+	return nil
+}
+
+func (a *app) printStatus(l *look, rep rotator.Report) {
+	out, now := a.stdout, a.now()
+	switch {
+	case l.holder.PID == 0:
+		fmt.Fprintf(out, "No rotatord is running on %s.\n", l.dir)
+	case l.holder.Kind == store.Command:
+		fmt.Fprintf(out, "rotatord %s is at work (pid %d).\n", l.holder.Command, l.holder.PID)
+	default:
+		fmt.Fprintf(out, "The daemon runs since %s (pid %d).\n", local(l.holder.Since), l.holder.PID)
+	}
+	if n := len(rep.Problems); n > 0 {
+		fmt.Fprintf(out, "\n%s:\n", strings.ToUpper(count(n, "problem")[:1])+count(n, "problem")[1:])
+		for _, p := range rep.Problems {
+			fmt.Fprintln(out, problemLine(p, now))
+			if h := hint(p); h != "" {
+				fmt.Fprintf(out, "      %s\n", h)
+			}
+		}
+	}
+	if n := len(l.found.Unexplained); n > 0 {
+		fmt.Fprintf(out, "\n%s at SiteGPT carry this instance's mark, and this state made none of them (seen %s):\n", count(n, "token"), ago(l.found.At, now))
+		for _, t := range l.found.Unexplained {
+			fmt.Fprintf(out, "  %s  %s\n", t.ID, t.Name)
+		}
+	}
+	if len(rep.Tokens) == 0 {
+		fmt.Fprintln(out, "\nNo tokens.")
+		return
+	}
+	fmt.Fprintln(out)
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TOKEN\tSTATE\tGEN\tEXPIRES\tNEXT ROTATION\tSINKS")
+	for _, t := range rep.Tokens {
+		holding := 0
+		var waiting []string
+		for _, s := range t.Sinks {
+			if s.State == "holds" {
+				holding++
+			} else {
+				waiting = append(waiting, s.Name+" "+s.State)
+			}
+		}
+		sinkText := fmt.Sprintf("%d/%d", holding, len(t.Sinks))
+		if len(waiting) > 0 {
+			sinkText += " (" + strings.Join(waiting, ", ") + ")"
+		}
+		gen := "-"
+		if t.Generation > 0 {
+			gen = fmt.Sprint(t.Generation)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", t.Name, t.State, gen, when(t.Expires, now), when(t.Planned, now), sinkText)
+		for _, g := range t.Retiring {
+			fate := "expires " + when(g.Expires, now)
+			if !g.RevokeAt.IsZero() && !g.Leave {
+				fate = "is revoked " + when(g.RevokeAt, now)
+			}
+			if g.Waits != "" {
+				fate += ", waits: " + g.Waits
+			}
+			fmt.Fprintf(w, "\t\t%d\t%s\t\t\n", g.Generation, fate)
+		}
+	}
+	w.Flush() //nolint:errcheck // there is nowhere else to complain
+}
+
+// problemLine is one problem as a person reads it.
+func problemLine(p rotator.Problem, now time.Time) string {
+	var b strings.Builder
+	mark := "  · "
+	if p.Failing {
+		mark = "  ✗ "
+	}
+	b.WriteString(mark + p.Token)
+	if p.Sink != "" {
+		b.WriteString(": " + p.Sink)
+	}
+	b.WriteString(": " + p.What)
+	if p.Error != "" {
+		b.WriteString(": " + p.Error)
+	}
+	var when []string
+	if !p.Since.IsZero() {
+		when = append(when, "since "+ago(p.Since, now))
+	}
+	if !p.Next.IsZero() && p.Next.After(now) {
+		when = append(when, "next try "+in(p.Next, now))
+	}
+	if !p.Breaks.IsZero() {
+		if p.Breaks.After(now) {
+			when = append(when, "breaks its users "+in(p.Breaks, now)+" ("+local(p.Breaks)+")")
+		} else {
+			when = append(when, "its users have no working token NOW")
+		}
+	}
+	if len(when) > 0 {
+		b.WriteString(" [" + strings.Join(when, "; ") + "]")
+	}
+	return b.String()
+}
+
+// hint says what a person can do about a problem.
+func hint(p rotator.Problem) string {
+	switch p.Kind {
+	case rotator.ProblemSink, rotator.ProblemUnread:
+		return "→ mend the sink; it is filled by itself then, without a new token"
+	case rotator.ProblemCreate:
+		if strings.Contains(p.Error, rotator.ErrUnauthorized.Error()) {
+			return "→ the management token does not work: give rotatord a new one"
+		}
+		return "→ it is retried by itself; rotatord rotate " + p.Token + " tries at once"
+	case rotator.ProblemHeldSink:
+		return "→ empty the sink and it is filled again; or set on_drift: restore to have ours written over it"
+	case rotator.ProblemHeldEdit:
+		return "→ correct the scopes in rotation.yaml, or let the API's user have them, then: rotatord rotate " + p.Token
+	case rotator.ProblemBlocked, rotator.ProblemFuse:
+		return "→ find out why; then: rotatord rotate " + p.Token
+	case rotator.ProblemNoToken:
+		return "→ rotatord run, or once, makes one; see rotatord history " + p.Token
+	case rotator.ProblemUnmanaged:
+		return "→ rotatord revoke " + p.Token + " ends it now"
+	case rotator.ProblemScopes:
+		return "→ the API's user, or rotatord's own token, may lack them"
+	}
+	return ""
+}
+
+// when is an instant, first as a distance.
+func when(t, now time.Time) string {
+	switch {
+	case t.IsZero():
+		return "-"
+	case t.After(now):
+		return in(t, now) + " (" + local(t) + ")"
+	}
+	return ago(t, now) + " (" + local(t) + ")"
+}
+
+func in(t, now time.Time) string { return "in " + field.FormatDuration(t.Sub(now)) }
+
+func ago(t, now time.Time) string {
+	if d := now.Sub(t).Round(time.Second); d >= time.Second {
+		return field.FormatDuration(d) + " ago"
+	}
+	return "now"
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rotatord/rotatord/cmd/rotatord/config"
+	"github.com/rotatord/rotatord/rotator/field"
+)
+
+func (a *app) validateCommand() *cobra.Command {
+	var strict, asJSON bool
+	c := &cobra.Command{
+		Use:   "validate [FILE | FOLDER | -]",
+		Short: "Check rotation.yaml, and say what it promises",
+		Long: `Check a configuration: every problem at once, each with its line. For each token it
+says how often it rotates, how many are alive at once, and which outages it survives.
+It needs no credentials, no network and no state.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			path := a.configPath()
+			if len(args) > 0 {
+				path = args[0]
+			}
+			return a.validate(path, strict, asJSON)
+		},
+	}
+	c.Flags().BoolVar(&strict, "strict", false, "warnings are errors")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
+	return c
+}
+
+func (a *app) validate(path string, strict, asJSON bool) error {
+	o := config.Options{Now: a.now(), AllowEmpty: a.allowEmpty}
+	var c *config.Config
+	var problems config.Problems
+	if path == "-" {
+		text, err := io.ReadAll(a.stdin)
+		if err != nil {
+			return fmt.Errorf("read standard input: %w", err)
+		}
+		dir, err := os.Getwd()
+		if err != nil {
+			return err
+		}
+		c, problems = config.Parse("-", text, dir, o)
+	} else {
+		var err error
+		if c, problems, err = config.Load(path, o); err != nil {
+			return usage("%w", err)
+		}
+	}
+	bad := problems.Errors() > 0 || (strict && len(problems) > 0)
+	if asJSON {
+		if problems == nil {
+			problems = config.Problems{}
+		}
+		if err := printJSON(a.stdout, struct {
+			Format   int             `json:"format"`
+			Accepted bool            `json:"accepted"`
+			Problems config.Problems `json:"problems"`
+		}{1, !bad, problems}); err != nil {
+			return err
+		}
+	} else {
+		problems.WriteText(a.stdout) //nolint:errcheck // there is nowhere else to complain
+	}
+	if bad {
+		return &codeError{exitUsage, fmt.Errorf("%s: %s, %s", path, count(problems.Errors(), "error"), count(problems.Warnings(), "warning"))}
+	}
+	if asJSON {
+		return nil
+	}
+	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "TOKEN\tNEXT TICK\tROTATES AT MOST EVERY\tA TOKEN LIVES\tALIVE AT ONCE\tKEEPS THE OVERLAP THROUGH OUTAGES UNDER\tNO GAP THROUGH OUTAGES UNDER")
+	for i := range c.Tokens {
+		t := &c.Tokens[i]
+		f := t.Facts
+		next := ""
+		if len(f.Next) > 0 {
+			next = f.Next[0].In(a.now().Location()).Format("Mon 2 Jan 15:04 MST")
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", t.Name, next,
+			field.FormatDuration(f.Narrow), field.FormatDuration(f.Lifetime), f.Live,
+			field.FormatDuration(f.Margin), field.FormatDuration(f.Margin+f.Overlap))
+	}
+	w.Flush() //nolint:errcheck // there is nowhere else to complain
+	fmt.Fprintf(a.stdout, "\n%s is right: %s, %s.\n", path, count(len(c.Tokens), "token"), count(problems.Warnings(), "warning"))
+	return nil
+}

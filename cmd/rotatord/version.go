@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rotatord/rotatord/rotator/store"
+)
+
+// buildVersion is what the Go toolchain recorded of this build.
+func buildVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if v := info.Main.Version; v != "" && v != "(devel)" {
+		return v
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+			return "devel-" + s.Value[:12]
+		}
+	}
+	return "devel"
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return printJSON(a.stdout, struct {
+					Format   int    `json:"format"`
+					Version  string `json:"version"`
+					Go       string `json:"go"`
+					Platform string `json:"platform"`
+				}{1, buildVersion(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
+			}
+			_, err := fmt.Fprintf(a.stdout, "rotatord %s (%s, %s/%s)\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return err
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+func (a *app) healthCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "health",
+		Short: "Exit with 0 if a daemon works on the state",
+		Long: `Exit with 0 if a daemon works on the state, and with 1 if none does: for images without
+a shell. Whether its tokens are well is "rotatord status --check".`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return a.health(c.Context()) },
+	}
+}
+
+func (a *app) health(ctx context.Context) error {
+	dir, err := a.stateDir()
+	if err != nil {
+		return err
+	}
+	held, ok, err := store.Holding(dir)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case !ok || held.Kind != store.Daemon:
+		return &codeError{exitFailed, fmt.Errorf("no daemon works on %s", dir)}
+	}
+	st, err := store.OpenReader(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer st.Close() //nolint:errcheck // only read
+	if _, err := st.Records(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.stdout, "ok: pid %d since %s\n", held.PID, local(held.Since))
+	return nil
+}
