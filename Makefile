@@ -1,0 +1,15 @@
+# What people type here. Everything else is in .ci/run.
+
+.PHONY: build test vault model
+
+build: ## bin/rotatord
+	CGO_ENABLED=0 go build -trimpath -o bin/rotatord ./cmd/rotatord
+
+test: ## every test; those of Vault need .ci/vault/build once
+	@go test ./...
+
+vault: ## a real Vault core for the tests of the Vault sink
+	@.ci/vault/build
+
+model: ## the property tests, long
+	@go test -timeout 30m -run 'NoGap|Expiry|Granted|Replan' ./rotator -rapid.checks=2000
