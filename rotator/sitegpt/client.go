@@ -74,9 +74,10 @@ type Client struct {
 	limiter   *Limiter
 	now       func() time.Time
 
-	mu      sync.Mutex
-	offset  time.Duration
-	offsets bool // an offset is known
+	mu       sync.Mutex
+	offset   time.Duration
+	offsets  bool      // an offset is known
+	measured time.Time // when an answer last bore the clocks out, with its monotonic reading; zero: none did since a jump
 }
 
 var _ rotator.API = (*Client)(nil)
@@ -151,6 +152,21 @@ func (c *Client) Offset() (time.Duration, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.offset, c.offsets
+}
+
+// Measured reports whether the local clock with the offset can be trusted: an answer bore it out
+// since this process began, and since either clock last jumped by more than MaxSkew. An offset that
+// jumps has to be seen twice: one proxy with a wrong Date header moves nobody's expiry.
+func (c *Client) Measured() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.measured.IsZero() && !stepped(c.measured, c.now())
+}
+
+// stepped reports whether the wall clock was moved between two of its readings: it went further, or
+// less far, than the monotonic clock did. A suspended machine looks the same, and is treated the same.
+func stepped(a, b time.Time) bool {
+	return (b.Round(0).Sub(a.Round(0)) - b.Sub(a)).Abs() > MaxSkew
 }
 
 // Skew returns the offset, and whether it is so large, beyond MaxSkew, that people should be told:
@@ -506,19 +522,24 @@ func unusable(bearer string) string {
 	return ""
 }
 
-// measure keeps the difference of the clocks. An answer that took long, or that a cache had kept,
-// measures nothing.
+// measure keeps the difference of the clocks. An answer that took long, that a cache had kept, or
+// that has no date measures nothing, and leaves the clocks as they are: there is no better knowledge.
 func (c *Client) measure(h http.Header, begun, ended time.Time) {
 	date, err := http.ParseTime(h.Get("Date"))
 	took := ended.Sub(begun)
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if age := h.Get("Age"); err != nil || took < 0 || took > 10*time.Second || age != "" && age != "0" {
+		c.measured = ended
 		return
 	}
 	// The server's clock stood anywhere in the second that the header names.
 	d := date.Add(500 * time.Millisecond).Sub(begun.Add(took / 2)).Truncate(time.Second)
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	jumped := (d - c.offset).Abs() > MaxSkew // without an offset: the two clocks are far apart
 	c.offset, c.offsets = d, true
+	if c.measured = ended; jumped {
+		c.measured = time.Time{}
+	}
 }
 
 // retryAfter reads the header's seconds or date; 0 where there is none, at most maxRetryAfter.

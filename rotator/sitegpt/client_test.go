@@ -19,6 +19,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/sitegpt"
@@ -986,6 +987,49 @@ func TestOffset(t *testing.T) {
 		}
 		s.Close()
 	}
+}
+
+// What is decided by the clock waits until an answer bore it out, and a jump has to be seen twice.
+func TestMeasured(t *testing.T) {
+	local := time.Now() // with a monotonic reading
+	var served time.Duration
+	dated := true
+	c := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", local.Add(served).UTC().Format(http.TimeFormat))
+		if !dated {
+			w.Header()["Date"] = nil
+		}
+		io.WriteString(w, `{"ok":true}`) //nolint:errcheck // a test's client
+	}, func(c *sitegpt.Config) { c.Now = func() time.Time { return local } })
+	for _, step := range []struct {
+		what string
+		do   func()
+		want bool
+	}{
+		{"nothing was asked yet", func() {}, false},
+		{"an answer agrees", func() { verify(c) }, true}, //nolint:errcheck // any answer tells
+		{"time passes", func() { local = local.Add(5 * time.Hour) }, true},
+		{"the server's clock jumps", func() { served = time.Hour; verify(c) }, false},                //nolint:errcheck // any answer tells
+		{"and stays there", func() { verify(c) }, true},                                              //nolint:errcheck // any answer tells
+		{"this machine's clock steps", func() { local = stepWall(local, 26*time.Hour) }, false},      //
+		{"the next answer shows by how much", func() { served -= 26 * time.Hour; verify(c) }, false}, //nolint:errcheck // any answer tells
+		{"and one more", func() { verify(c) }, true},                                                 //nolint:errcheck // any answer tells
+		{"it steps back", func() { local = stepWall(local, -26*time.Hour) }, false},                  //
+		{"an answer without a date has to do", func() { dated = false; verify(c) }, true},            //nolint:errcheck // any answer tells
+		{"a small step is none", func() { local = stepWall(local, 20*time.Second) }, true},           //
+	} {
+		step.do()
+		if got := c.Measured(); got != step.want {
+			t.Fatalf("%s: measured = %v, want %v", step.what, got, step.want)
+		}
+	}
+}
+
+// stepWall moves the wall clock's half of a reading, and not the monotonic one, as settimeofday
+// does: package time has no way to make such a value. The seconds stand above 30 bits of nanoseconds.
+func stepWall(t time.Time, d time.Duration) time.Time {
+	*(*uint64)(unsafe.Pointer(&t)) += uint64(d/time.Second) << 30
+	return t
 }
 
 func TestTokenIsAskedEachTime(t *testing.T) {
