@@ -19,11 +19,16 @@ type Engine struct {
 	mu      sync.Mutex
 	works   map[string]*work
 	running int
+	looked  time.Time // when Look was last called
 	idle    sync.WaitGroup
 
 	known  hashes
 	lists  lister
 	sweeps sweeper
+
+	clock       sync.Mutex // held while the API is asked for its time
+	clockError  error      // why the last such question failed; nil: it did not
+	clockFailed time.Time
 }
 
 // Config is what an Engine is made of. All fields but those marked optional are required.
@@ -37,6 +42,13 @@ type Config struct {
 	Now func() time.Time
 	// Local is the local clock alone: a revocation needs both to agree. Optional.
 	Local func() time.Time
+	// Measured reports whether an answer of the API bore Now out since this process began, and
+	// since a clock last jumped. Until it does, nothing is created, revoked or forgotten. Optional:
+	// a clock that is always right.
+	Measured func() bool
+	// LookEvery is the distance between the calls of Look, of a driver that calls it regularly: a
+	// much longer one means that the machine slept. 0: nobody can tell.
+	LookEvery time.Duration
 	// Pace waits until n requests may be sent. It is waited for before anything durable is
 	// begun, and returns early with ctx's error.
 	Pace func(ctx context.Context, n int) error
@@ -62,6 +74,9 @@ func New(c Config) *Engine {
 	c.Settle = cmp.Or(c.Settle, DefaultSettle)
 	if c.Local == nil {
 		c.Local = c.Now
+	}
+	if c.Measured == nil {
+		c.Measured = func() bool { return true }
 	}
 	if c.Pace == nil {
 		c.Pace = func(context.Context, int) error { return nil }
@@ -89,6 +104,7 @@ type work struct {
 	busy     bool
 	readAt   time.Time // when its sinks are to be read back
 	probeAt  time.Time // when its value is to be tried at the API
+	slept    time.Time // the last look before this machine slept, until what that postpones is saved
 	saveFail int       // saves that failed in a row: it cannot be recorded, so it backs off here
 }
 
@@ -175,6 +191,7 @@ func asksOf(all []Ask, name string) []Ask {
 // stops. The returned instant is when Look has something to do again; the zero time means when
 // running work ends (see Wait), or never.
 func (e *Engine) Look(soft, hard context.Context) time.Time {
+	e.watch()
 	e.readAsks(soft)
 	if e.sweep(soft, hard) {
 		return time.Time{} // the first look at the list comes before any create; it dispatches when it is done
@@ -367,8 +384,21 @@ func (e *Engine) drive(soft, hard context.Context, w *work) {
 				return
 			}
 		}
+		if failed = e.overslept(ctx, w); failed != nil {
+			return
+		}
 		entry, rec := w.view()
 		steps, wake := Plan(&entry, &rec, e.c.Now())
+		steps, wake = e.early(&rec, steps, wake)
+		if !e.c.Measured() && slices.ContainsFunc(steps, Step.trustsClock) {
+			err := e.sure(ctx)
+			if err == nil || ctx.Err() != nil {
+				continue // what the wrong clock wanted is planned again
+			}
+			if steps, wake, failed = e.doubt(ctx, w, steps, wake, err); failed != nil {
+				return
+			}
+		}
 		if len(steps) == 0 {
 			w.mu.Lock()
 			w.forgetSecrets(e.c.Now())
@@ -442,6 +472,8 @@ func (w *work) forgetSecrets(now time.Time) {
 // saved or read; everything else that fails is an instant and a text in the record.
 func (e *Engine) take(ctx, hard context.Context, w *work, steps []Step) error {
 	switch s := steps[0]; s.Kind {
+	case StepClock:
+		return e.rewind(ctx, w)
 	case StepDeclare:
 		return e.declare(ctx, w, s)
 	case StepForget:

@@ -25,6 +25,7 @@ type StepKind string
 
 // The steps, in the order in which Plan names them.
 const (
+	StepClock   StepKind = "clock"   // set again what was noted under a clock that was ahead
 	StepDeclare StepKind = "declare" // take over into the record what the configuration says
 	StepForget  StepKind = "forget"  // drop a generation that expired long ago
 	StepReplan  StepKind = "replan"  // the timing was edited
@@ -51,6 +52,9 @@ const forgetAfter = 24 * time.Hour
 // all named; otherwise the first one is to be taken, saved, and the question asked again.
 func Plan(e *Entry, r *Record, now time.Time) (steps []Step, wake time.Time) {
 	p := planner{e: e, r: r, now: now}
+	if r.rewind(now, e.Timing.Overlap, true) {
+		p.want(Step{Kind: StepClock, Why: "the record holds instants that a clock must have been wrong about"})
+	}
 	p.declare()
 	p.generations()
 	p.asks()

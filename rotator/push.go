@@ -265,7 +265,7 @@ func (e *Engine) promote(ctx context.Context, w *work, s Step) error {
 				continue
 			}
 			old.RevokeAt = now.Add(t.Overlap)
-			old.Leave = !old.Forced && !old.Expires.After(old.RevokeAt.Add(t.Jitter+t.Margin))
+			old.Leave = !old.Forced && t.Leaves(old.RevokeAt, old.Expires)
 			old.Retry = Retry{}
 		}
 		return []Event{ev}

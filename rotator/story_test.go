@@ -71,10 +71,88 @@ func TestLostAnswerLeavesNoOrphanAndIsNeverRepeatedBlindly(t *testing.T) {
 	}
 	first := slices.Index(order, "create")
 	second := first + 1 + slices.Index(order[first+1:], "create")
-	if !slices.Contains(order[first:second], "list") {
-		t.Errorf("the second create came before the list was searched: %v", order[first:second+1])
+	if between := order[first:second]; !slices.Contains(between, "revoke") {
+		t.Errorf("the second create came before the first one's token was found and revoked: %v", between)
 	}
 	holds(t, w, "a", "sgpt_2")
+}
+
+// A create that made nothing is known to have made nothing only after two complete lists, a settling
+// time apart, lacked its label: the first one may lag behind.
+func TestAbsenceIsSeenTwiceBeforeAnotherCreate(t *testing.T) {
+	w := simulate.New(start)
+	e := entry(t, w, "bot", w.Outlet("a", true, false))
+	var creates, lists []time.Time
+	failing := true
+	w.Outage(func(what string) error {
+		switch {
+		case what == "create" && failing:
+			failing = false
+			creates = append(creates, w.Now())
+			return errors.New("the connection broke")
+		case what == "create":
+			creates = append(creates, w.Now())
+		case what == "list" && len(creates) == 1:
+			lists = append(lists, w.Now())
+		}
+		return nil
+	})
+	run(t, begin(t, w, e), start.Add(hour))
+	if len(creates) != 2 {
+		t.Fatalf("creates = %d, want 2", len(creates))
+	}
+	if len(lists) < 2 || lists[len(lists)-1].Sub(lists[0]) < rotator.DefaultSettle {
+		t.Errorf("lists between the two creates: %v, want two that are %s apart", lists, rotator.DefaultSettle)
+	}
+	if n := len(w.Store.Events(rotator.EventClosed)); n != 1 {
+		t.Errorf("closed intents = %d, want 1", n)
+	}
+}
+
+// Before a revocation every sink is read once more: one that was restored from a backup an instant
+// before would be left with a dead token.
+func TestNothingIsRevokedThatASinkHolds(t *testing.T) {
+	w := simulate.New(start)
+	p := begin(t, w, longLived(t, w, "bot", 20*day, w.Outlet("a", true, false), w.Outlet("b", false, false)))
+	revokeAt := start.Add(22*hour + 39*time.Second) // the rotation at midnight, its jitter, eight hours
+	run(t, p, revokeAt.Add(-time.Second))
+	accepted(t, w, "sgpt_1", true)
+	w.Sinks["memory:b"].Set("sgpt_1")
+	w.Outage(down("push memory:b"))
+	run(t, p, revokeAt.Add(2*hour))
+	accepted(t, w, "sgpt_1", true)
+	if rep := w.Store.Record("bot").Generation(1); !strings.Contains(rep.Waits, "b still holds it") {
+		t.Errorf("waits = %q", rep.Waits)
+	}
+	w.Outage(nil)
+	run(t, p, revokeAt.Add(6*hour))
+	holds(t, w, "b", "sgpt_2")
+	accepted(t, w, "sgpt_1", false)
+}
+
+// A token that nobody was ever given is revoked at once, whatever its overlap would be.
+func TestTokenThatNobodyHadIsRevokedAtOnce(t *testing.T) {
+	w := simulate.New(start)
+	cut := false
+	w.Watch(func(w *simulate.World, what string) {
+		if what == "create" && !cut {
+			cut = true
+			w.CutAt(3) // after issued was saved, and before anything is pushed
+		}
+	})
+	e := entry(t, w, "bot", w.Outlet("a", true, false))
+	run(t, begin(t, w, e), start.Add(hour))
+	if !w.Dead() || w.Sinks["memory:a"].Value() != "" || w.Store.Record("bot").Generations[0].ID == "" {
+		t.Fatal("the process should have died between issued and the first push")
+	}
+	w.CutAt(0)
+	w.Outage(down("create")) // it does not wait for a successor either
+	p := begin(t, w, e)
+	run(t, p, start.Add(hour+time.Minute))
+	accepted(t, w, "sgpt_1", false)
+	w.Outage(nil)
+	run(t, p, start.Add(2*hour))
+	accepted(t, w, w.Sinks["memory:a"].Value(), true)
 }
 
 func TestForbiddenListIsBoundedByTheFuse(t *testing.T) {
@@ -485,6 +563,22 @@ func TestStateOfAnotherDayBlocksInsteadOfGuessing(t *testing.T) {
 	}
 	if !strings.Contains(w.Store.Record("bot").Blocked, "unexplained") {
 		t.Errorf("blocked = %q", w.Store.Record("bot").Blocked)
+	}
+}
+
+// A lifetime far longer than needed keeps no old token alive for longer, and blows no fuse.
+func TestGenerousLifetime(t *testing.T) {
+	w := simulate.New(start)
+	e := longLived(t, w, "bot", 20*day, w.Outlet("a", true, false))
+	p := begin(t, w, e)
+	for d := range 30 {
+		run(t, p, start.Add(time.Duration(d+1)*day))
+		if n := len(live(w)); n > e.Facts.Live {
+			t.Fatalf("day %d: %d live tokens, and the check promised at most %d", d, n, e.Facts.Live)
+		}
+	}
+	if w.API.Creates != 31 {
+		t.Errorf("creates = %d, want the first and thirty ticks", w.API.Creates)
 	}
 }
 

@@ -108,6 +108,13 @@ func (t Timing) Replan(name string, now, old, e time.Time) time.Time {
 	return old
 }
 
+// Leaves reports whether a retired token that may be revoked at revokeAt is left to expire at e by
+// itself: the successor's own delays, jitter and margin, are no reason for a request. But nothing is
+// left alive for longer than a second overlap, however generous the margin or the lifetime is.
+func (t Timing) Leaves(revokeAt, e time.Time) bool {
+	return !e.After(revokeAt.Add(t.Jitter + min(t.Margin, t.Overlap)))
+}
+
 // share is the entry's own part of the jitter: the same each time, spread evenly over names.
 func (t Timing) share(name string) time.Duration {
 	if t.Jitter <= 0 {
@@ -221,11 +228,12 @@ func (t Timing) Check(from time.Time) (Facts, []TimingProblem) {
 func (t Timing) survey(from time.Time) Facts {
 	var f Facts
 	until := from.Add(horizon)
-	window := t.Overlap + t.Jitter + t.Margin // a generation outlives its successor's tick by this much
+	left := t.Margin // as in Leaves; with a lifetime it is what will be left over, whatever that is
 	if t.Lifetime > 0 {
-		window = t.Overlap + t.Jitter
+		left = t.Overlap
 	}
-	var day, live []time.Time // ticks within the last 24 hours, and within the window
+	window := t.Overlap + t.Jitter + min(left, t.Overlap) // a generation outlives its successor's tick by this much
+	var day, live []time.Time                             // ticks within the last 24 hours, and within the window
 	slide := func(q []time.Time, now time.Time, d time.Duration) []time.Time {
 		for len(q) > 0 && now.Sub(q[0]) >= d {
 			q = q[1:]

@@ -193,10 +193,14 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 	if err := b.origin(ctx, h.acceptAccount); err != nil {
 		return nil, err
 	}
+	var every time.Duration // a command looks when it has something to do
+	if h.kind == store.Daemon {
+		every = lookEvery
+	}
 	b.engine = rotator.New(rotator.Config{
 		API:   &pinned{API: b.client, house: b, bearer: bearer, accept: h.acceptAccount},
 		Store: b.store, Key: key, Instance: instance,
-		Now: corrected(a.now, b.client), Local: a.now, Pace: limiter.Wait,
+		Now: corrected(a.now, b.client), Local: a.now, Measured: b.client.Measured, LookEvery: every, Pace: limiter.Wait,
 		ReadBack: c.Daemon.ReadBack, Settle: c.Daemon.Settle, Only: h.only,
 		Warn:  func(msg string, err error) { log.Warn(msg, "error", err) },
 		Swept: func(f rotator.Found) { b.swept(f) },

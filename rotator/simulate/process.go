@@ -16,9 +16,13 @@ type Process struct {
 
 // Start loads entries into a fresh engine, as the daemon does when it starts.
 func (w *World) Start(entries ...rotator.Entry) (*Process, error) {
+	w.mu.Lock()
+	w.offset, w.measured = 0, false // nothing of the clocks survives a process
+	w.mu.Unlock()
 	p := &Process{w: w, e: rotator.New(rotator.Config{
 		API: w.API, Store: w.Store, Key: []byte("key of the instance"), Instance: "sim",
-		Now: w.Now, Workers: 1, ReadBack: w.ReadBack, Sweep: w.Sweep,
+		Now: w.Corrected, Local: w.Local, Measured: w.Measured, LookEvery: w.LookEvery,
+		Workers: 1, ReadBack: w.ReadBack, Sweep: w.Sweep,
 	})}
 	return p, p.Load(entries...)
 }
@@ -43,6 +47,12 @@ func (p *Process) Run(until time.Time) error {
 		}
 		next := p.wake()
 		now := p.w.Now()
+		if !next.IsZero() { // from this machine's time to the true one
+			next = next.Add(now.Sub(p.w.Corrected()))
+		}
+		if p.w.LookEvery > 0 {
+			next = minTime(next, now.Add(p.w.LookEvery))
+		}
 		if next.IsZero() || next.After(until) {
 			if until.After(now) {
 				p.w.Set(until)
@@ -64,4 +74,14 @@ func (p *Process) wake() time.Time {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel() // nothing is started: only the instant is wanted
 	return p.e.Look(ctx, ctx)
+}
+
+// Sleep lets the machine sleep until the given instant, with this process and all others on it.
+func (p *Process) Sleep(until time.Time) { p.w.Set(until) }
+
+func minTime(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
 }

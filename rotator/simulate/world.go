@@ -22,15 +22,19 @@ type World struct {
 	Sinks map[string]*Sink // by place
 
 	ReadBack, Sweep time.Duration // of the engines started here; 0: the engine's defaults
+	LookEvery       time.Duration // processes look this regularly, and notice when they slept; 0: they jump from wake to wake
 
-	mu      sync.Mutex
-	now     time.Time
-	calls   int                         // seam calls so far
-	cutAt   int                         // the call from which on nothing happens any more; 0: none
-	faultAt map[int]Fault               // what goes wrong at the n-th call
-	trace   []string                    // what was called, for a failure's report
-	outage  func(what string) error     // goes wrong as long as it returns an error
-	watch   func(w *World, what string) // the witness, told after every call
+	mu       sync.Mutex
+	now      time.Time                   // the true time, which the API goes by
+	wrong    time.Duration               // by how much this machine's clock is ahead of it
+	offset   time.Duration               // what an answer last said has to be added to this machine's clock
+	measured bool                        // and the last answer bore it out
+	calls    int                         // seam calls so far
+	cutAt    int                         // the call from which on nothing happens any more; 0: none
+	faultAt  map[int]Fault               // what goes wrong at the n-th call
+	trace    []string                    // what was called, for a failure's report
+	outage   func(what string) error     // goes wrong as long as it returns an error
+	watch    func(w *World, what string) // the witness, told after every call
 }
 
 // Fault says how one call goes wrong.
@@ -68,11 +72,51 @@ func New(now time.Time) *World {
 	return w
 }
 
-// Now is the virtual clock.
+// Now is the virtual clock: the true time.
 func (w *World) Now() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.now
+}
+
+// Local is what this machine believes.
+func (w *World) Local() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now.Add(w.wrong)
+}
+
+// Corrected is what this machine believes, and an answer of the API last corrected.
+func (w *World) Corrected() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now.Add(w.wrong + w.offset)
+}
+
+// Measured reports whether an answer bore Corrected out since the clock was last stepped.
+func (w *World) Measured() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.measured
+}
+
+// Step moves this machine's clock, and nobody else's.
+func (w *World) Step(d time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wrong += d
+	w.measured = false
+}
+
+// answered: the API's answer tells its time. A jump has to be seen twice, as by the real client.
+func (w *World) answered(what string) {
+	switch what {
+	case "create", "list", "verify", "revoke":
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.measured = (w.offset + w.wrong).Abs() < 30*time.Second
+		w.offset = -w.wrong
+	}
 }
 
 // Set moves the clock.
@@ -178,11 +222,13 @@ func (w *World) call(ctx context.Context, what string, do func(f Fault) error) e
 		}
 	}
 	if err := do(f); err != nil {
+		w.answered(what)
 		return err
 	}
 	if f == FailAfter {
 		return errFault
 	}
+	w.answered(what)
 	return nil
 }
 
