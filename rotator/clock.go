@@ -50,7 +50,7 @@ func (e *Engine) watch() {
 	}
 	if back {
 		e.sweeps.mu.Lock()
-		e.sweeps.at = time.Time{}
+		e.sweeps.at = now
 		e.sweeps.mu.Unlock()
 	}
 }

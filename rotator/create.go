@@ -157,12 +157,12 @@ func (e *Engine) mayOverwrite(o *Outlet, s *SinkState, value Secret, drift OnDri
 		return nil
 	}
 	if s != nil && s.Ever {
-		if drift == DriftRestore {
+		if drift == DriftRestore || s.Yield {
 			return nil
 		}
 		return &ForeignError{}
 	}
-	if value.IsToken() || o.TakeOver {
+	if value.IsToken() || o.TakeOver || s != nil && s.Yield {
 		return nil
 	}
 	return &ForeignError{Prior: true}

@@ -480,6 +480,8 @@ func (e *Engine) take(ctx, hard context.Context, w *work, steps []Step) error {
 		return e.forget(ctx, w, s)
 	case StepReplan:
 		return e.replan(ctx, w, s)
+	case StepHear:
+		return e.hear(ctx, w)
 	case StepForce:
 		return e.force(ctx, w, s)
 	case StepSearch:

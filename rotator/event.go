@@ -44,7 +44,8 @@ const (
 	EventDrift     EventKind = "drift"    // a sink no longer holds what we put there
 	EventDied      EventKind = "died"     // revoked by somebody else
 	EventReplanned EventKind = "replanned"
-	EventAdopted   EventKind = "adopted"
+	EventAdopted   EventKind = "adopted"  // a person, or a new state, took over what was there
+	EventPaused    EventKind = "paused"   // nothing is created or revoked until Next
 	EventRemoved   EventKind = "removed"  // the entry left the configuration
 	EventRestored  EventKind = "restored" // and came back
 	EventRenamed   EventKind = "renamed"

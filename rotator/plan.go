@@ -15,6 +15,8 @@ type Step struct {
 	Asked  bool     `json:"asked,omitempty"`      // the create is a person's wish: it has a fuse of its own
 	Why    string   `json:"why"`                  // for people
 
+	override bool // and the fuse does not stop it
+
 	// What a create asks for: the entry's own, or what last worked while an edit is held.
 	Scopes   []string `json:"scopes,omitempty"`
 	Chatbots []string `json:"chatbots,omitempty"`
@@ -29,6 +31,7 @@ const (
 	StepDeclare StepKind = "declare" // take over into the record what the configuration says
 	StepForget  StepKind = "forget"  // drop a generation that expired long ago
 	StepReplan  StepKind = "replan"  // the timing was edited
+	StepHear    StepKind = "hear"    // carry out what a person ordered
 	StepForce   StepKind = "force"   // a person wants a generation dead
 	StepSearch  StepKind = "search"  // look for the token of a create whose outcome is unknown
 	StepProbe   StepKind = "probe"   // ask whether a token that was refused still is
@@ -116,6 +119,12 @@ func (p *planner) generations() {
 func (p *planner) asks() {
 	cur := p.r.Current(p.now)
 	for _, a := range p.r.Asks {
+		if a.order() {
+			if a.Seq > p.r.Heard {
+				p.want(Step{Kind: StepHear, Why: "ordered by " + a.By})
+			}
+			continue
+		}
 		for i := range p.r.Generations {
 			g := &p.r.Generations[i]
 			if !g.Live(p.now) || g.Forced {
@@ -204,7 +213,7 @@ func (p *planner) create() {
 		}
 	}
 	s, ok := p.cause()
-	if !ok || !p.e.anyFree(p.r) {
+	if !ok || !p.e.anyFree(p.r) || !s.Asked && p.paused() {
 		return
 	}
 	if p.r.Blocked != "" && !s.Asked && s.Cause != CauseSpec && !p.e.lastQuarter(p.r, p.now, 0) &&
@@ -214,10 +223,46 @@ func (p *planner) create() {
 		}
 		return
 	}
-	if !p.fuse(s.Asked) || !p.due(p.r.Create.At) {
+	if !s.override && !p.fuse(s.Asked) || !p.due(p.r.Create.At) {
 		return
 	}
 	p.want(s)
+}
+
+// paused reports whether a person put off what is due. Nobody is to break by it: from the middle of
+// the overlap on, as with a dead sink, the users' time counts for more.
+func (p *planner) paused() bool {
+	if !p.r.PausedUntil.After(p.now) {
+		return false
+	}
+	if left := p.e.left(p.r, p.now, 0); p.r.served(0) {
+		if p.due(p.now.Add(left - p.e.Timing.Overlap/2)) {
+			return false
+		}
+	}
+	return !p.due(p.r.PausedUntil)
+}
+
+// overrides is how many creates one wish to override the fuse is good for: more than one, since the
+// outcome of a create can be unknown.
+const overrides = 3
+
+// asked looks for a wish for a generation newer than n.
+func (p *planner) asked(n int) (by string, override, ok bool) {
+	for _, a := range p.r.Asks {
+		if a.order() || a.Revoke != 0 || a.Than < n {
+			continue
+		}
+		posts := 0
+		for _, q := range p.r.Posts {
+			if q.Asked && !q.At.Before(a.At.Truncate(time.Second)) {
+				posts++
+			}
+		}
+		by, ok = a.By, true
+		override = override || a.Override && posts < overrides
+	}
+	return by, override, ok
 }
 
 func (p *planner) cause() (Step, bool) {
@@ -237,17 +282,22 @@ func (p *planner) cause() (Step, bool) {
 		if s.Cause == CauseFirst && p.r.Last > 0 {
 			s.Why = "it has no working token"
 		}
+		newest := 0
+		for i := range p.r.Generations {
+			if g := &p.r.Generations[i]; g.ID != "" {
+				newest = max(newest, g.Number)
+			}
+		}
+		_, s.override, s.Asked = p.asked(newest)
 		return s, true
 	}
 	if held {
 		s.Scopes, s.Chatbots = g.Scopes, g.Chatbots
 	}
-	for _, a := range p.r.Asks {
-		if a.Revoke == 0 && a.Than >= g.Number {
-			s.Cause, s.Asked, s.Why = CauseAsked, true, "asked by "+a.By
-			s.Scopes, s.Chatbots = p.e.Scopes, p.e.Chatbots // a person's wish also tries a held edit again
-			return s, true
-		}
+	if by, override, ok := p.asked(g.Number); ok {
+		s.Cause, s.Asked, s.override, s.Why = CauseAsked, true, override, "asked by "+by
+		s.Scopes, s.Chatbots = p.e.Scopes, p.e.Chatbots // a person's wish also tries a held edit again
+		return s, true
 	}
 	if !held && !(SameSet(g.Scopes, p.e.Scopes) && SameSet(g.Chatbots, p.e.Chatbots)) {
 		s.Cause, s.Why = CauseSpec, "scopes or chatbots were edited"
@@ -323,6 +373,10 @@ func (p *planner) revoke() {
 	for i := range p.r.Generations {
 		g := &p.r.Generations[i]
 		if !g.Live(p.now) || g.RevokeAt.IsZero() || g.Leave || !p.due(g.RevokeAt) {
+			continue
+		}
+		if !g.Forced && !g.Begun.IsZero() && p.r.PausedUntil.After(p.now) {
+			p.due(p.r.PausedUntil)
 			continue
 		}
 		if p.revocable(g) && p.due(g.Retry.At) {

@@ -169,7 +169,7 @@ func pushed(g *Generation, o *Outlet, detail string) Event {
 // holds notes that the sink has generation n.
 func (s *SinkState) holds(n int, now time.Time, proven bool) {
 	s.Begun, s.Holds, s.Since, s.Retry = n, n, now, Retry{}
-	s.Proven, s.Ever, s.Blind = proven, true, !proven
+	s.Proven, s.Ever, s.Blind, s.Yield = proven, true, !proven, false
 	if proven {
 		s.Read = now
 	}
@@ -249,7 +249,6 @@ func (e *Engine) pushOne(ctx context.Context, w *work, g Generation, o *Outlet, 
 func (e *Engine) promote(ctx context.Context, w *work, s Step) error {
 	entry, _ := w.view()
 	now := e.c.Now()
-	t := entry.Timing
 	return e.save(ctx, w, func(r *Record) []Event {
 		g := r.Generation(s.Number)
 		g.Converged, g.Retry = now, Retry{}
@@ -259,17 +258,22 @@ func (e *Engine) promote(ctx context.Context, w *work, s Step) error {
 		r.Create, r.Problem = Retry{}, ""
 		ev := g.about(EventConverged)
 		ev.Next = g.Planned
-		for i := range r.Generations {
-			old := &r.Generations[i]
-			if old.Number >= g.Number || !old.Live(now) || !old.RevokeAt.IsZero() {
-				continue
-			}
-			old.RevokeAt = now.Add(t.Overlap)
-			old.Leave = !old.Forced && t.Leaves(old.RevokeAt, old.Expires)
-			old.Retry = Retry{}
-		}
+		r.retire(g, &entry.Timing, now)
 		return []Event{ev}
 	})
+}
+
+// retire gives every live generation older than g its overlap, and then its end. A nil g: all of them.
+func (r *Record) retire(g *Generation, t *Timing, now time.Time) {
+	for i := range r.Generations {
+		old := &r.Generations[i]
+		if g != nil && old.Number >= g.Number || !old.Live(now) || !old.RevokeAt.IsZero() {
+			continue
+		}
+		old.RevokeAt = now.Add(t.Overlap)
+		old.Leave = !old.Forced && t.Leaves(old.RevokeAt, old.Expires)
+		old.Retry = Retry{}
+	}
 }
 
 // readBackDue reports whether the entry's sinks are to be read now.
@@ -375,8 +379,8 @@ func (e *Engine) compare(entry *Entry, r *Record, o *Outlet, s *SinkState, value
 		}
 		return ev
 	}
-	if !s.Ever {
-		return ev // prior: the push decides
+	if !s.Ever || s.Yield {
+		return ev // prior, or given up: the push decides
 	}
 	if entry.OnDrift == DriftRestore {
 		if s.Held != "" || s.Begun != 0 {

@@ -27,6 +27,12 @@ type Record struct {
 	Blocked      string    `json:"blocked,omitempty"`
 	BlockedUntil time.Time `json:"blocked_until,omitzero"` // and until when at most; zero: until then
 
+	// Adopt: a person wants the tokens that block it taken over, at the next look at the list.
+	Adopt bool `json:"adopt,omitempty"`
+	// PausedUntil puts off creates and revocations, as long as nobody breaks by it.
+	PausedUntil time.Time `json:"paused_until,omitzero"`
+	Heard       int64     `json:"heard,omitempty"` // the number of the last order that was carried out
+
 	OnRemove  OnRemove  `json:"on_remove,omitempty"` // as last declared
 	Overlap   Duration  `json:"overlap,omitempty"`   // as last declared: a removed entry's revocations need it
 	RemovedAt time.Time `json:"removed_at,omitzero"` // when the entry was found to be no longer declared
@@ -110,6 +116,7 @@ const (
 	CauseDead    Cause = "dead"    // the last one was revoked by others, or expired
 	CauseLost    Cause = "lost"    // nobody can be proven to hold the last one
 	CauseEarly   Cause = "early"   // falls due before the next pass of once
+	CauseAdopted Cause = "adopted" // another state made it
 )
 
 // SinkState is what is known of one sink, keyed by its place.
@@ -124,6 +131,7 @@ type SinkState struct {
 	Proven bool      `json:"proven,omitempty"` // Holds was read back at least once since the push
 	Ever   bool      `json:"ever,omitempty"`   // we once proved a push here: another value is foreign, not prior
 	Blind  bool      `json:"blind,omitempty"`  // it cannot be read back
+	Yield  bool      `json:"yield,omitempty"`  // a person gave up what stands there: the next push may write over it
 	Held   string    `json:"held,omitempty"`   // why it waits for a person; "" when it does not
 	Tried  int       `json:"tried,omitempty"`  // generation that was tried here at least once
 	Retry  Retry     `json:"retry,omitzero"`   // of pushing

@@ -26,14 +26,26 @@ type Store interface {
 	Asks(ctx context.Context) ([]Ask, error)
 }
 
-// Ask is a person's durable wish about one entry. It holds no clock: it is fulfilled as soon as
-// what it wants is so, and asking twice is asking once.
+// Ask is a person's durable wish about one entry.
+//
+// A wish for a newer generation or for a death holds no clock: it is fulfilled as soon as what it
+// wants is so, and asking twice is asking once. An order (Adopt, Pause) is carried out once, in the
+// order of the numbers that the store gives: the record notes the last one it heard.
 type Ask struct {
 	Entry       string    `json:"entry"`
 	Than        int       `json:"than"`        // wants a generation newer than this number
 	Compromised bool      `json:"compromised"` // every generation up to Than dies as soon as a newer one converged
 	Now         bool      `json:"now"`         // and those die at once, converged or not
+	Override    bool      `json:"override"`    // the fuse does not stop it
 	Revoke      int       `json:"revoke"`      // instead: kill this one generation; 0: no
 	By          string    `json:"by"`          // the OS user
 	At          time.Time `json:"at"`
+
+	Seq   int64     `json:"seq,omitempty"`   // of an order; 0: it is none
+	Adopt bool      `json:"adopt,omitempty"` // what waits for a person need not wait any more
+	Sink  string    `json:"sink,omitempty"`  // adopt: at this sink only, by its name; "": everywhere
+	Pause time.Time `json:"pause,omitzero"`  // nothing is created or revoked before; an instant of the past ends a pause
 }
+
+// order reports whether a is carried out once, rather than fulfilled.
+func (a *Ask) order() bool { return a.Seq != 0 }

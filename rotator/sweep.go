@@ -227,7 +227,7 @@ func (e *Engine) sweepOnce(ctx context.Context) error {
 			err = errors.Join(err, e.orphan(ctx, w, t))
 		}
 	}
-	e.unexplained(ctx, works, found.Unexplained)
+	err = errors.Join(err, e.unexplained(ctx, works, found.Unexplained))
 	// Who is known to be alive, and is not listed?
 	if e.lists.current(listed, e) {
 		for _, w := range works {
@@ -308,39 +308,52 @@ func (e *Engine) stillAlive(ctx context.Context, w *work, t Listed) error {
 	})
 }
 
-// unexplained blocks the entries whose tokens this state does not know: it is fresh, old or copied,
-// and whoever made those tokens may still be at work.
-func (e *Engine) unexplained(ctx context.Context, works map[string]*work, tokens []Listed) {
-	by := map[string]time.Time{} // entry → the last expiry that a label tells
+// unexplained adopts the tokens that this state does not know where that is safe or wanted, and blocks
+// the entries of all others: the state is fresh, old or copied, and whoever made those tokens may still
+// be at work.
+func (e *Engine) unexplained(ctx context.Context, works map[string]*work, tokens []Listed) error {
+	by := map[string][]Listed{}
 	for _, t := range tokens {
 		if l, ok := ParseLabel(t.Name); ok {
-			by[l.Entry] = maxTime(by[l.Entry], l.Expires)
+			by[l.Entry] = append(by[l.Entry], t)
 		}
 	}
-	const prefix = "unexplained: "
+	var errs error
 	for name, w := range works {
-		w.entryLock.Lock()
-		entry, rec := w.view()
-		blocked := strings.HasPrefix(rec.Blocked, prefix)
-		why := ""
-		until, found := by[name]
-		if found {
-			why = prefix + "SiteGPT lists live tokens of this instance and entry that this state never made: the state is new, old, or a copy"
-		}
-		if !entry.Removed && (why != "" && rec.Blocked == "" || why == "" && blocked) {
-			if err := e.save(ctx, w, func(r *Record) []Event {
-				r.Blocked, r.BlockedUntil = why, time.Time{}
-				if found {
-					r.BlockedUntil = until.Add(-entry.Timing.Overlap / 4)
-				}
-				if why == "" {
-					return []Event{{Kind: EventReleased, Detail: "no unexplained token is left"}}
-				}
-				return []Event{{Kind: EventHeld, Detail: why + "; nothing is created until the last quarter of the overlap; revoke them, adopt, or rotate NAME"}}
-			}); err != nil {
-				e.c.Warn(name+": note unexplained tokens", err)
-			}
-		}
-		w.entryLock.Unlock()
+		errs = errors.Join(errs, e.unexplainedOf(ctx, w, by[name]))
 	}
+	return errs
+}
+
+func (e *Engine) unexplainedOf(ctx context.Context, w *work, tokens []Listed) error {
+	w.entryLock.Lock()
+	defer w.entryLock.Unlock()
+	entry, rec := w.view()
+	var failed error
+	if adoptable(&entry, &rec, tokens) {
+		done, err := e.adopt(ctx, w, tokens)
+		if done {
+			return err
+		}
+		failed = err
+	}
+	blocked, why := strings.HasPrefix(rec.Blocked, unexplainedPrefix), ""
+	if len(tokens) > 0 {
+		why = unexplainedPrefix + "SiteGPT lists live tokens of this instance and entry that this state never made: the state is new, old, or a copy"
+	}
+	if entry.Removed || !(why != "" && rec.Blocked == "" || why == "" && (blocked || rec.Adopt)) {
+		return failed
+	}
+	return errors.Join(failed, e.save(ctx, w, func(r *Record) []Event {
+		r.Blocked, r.BlockedUntil = why, time.Time{}
+		if why == "" {
+			r.Adopt = false
+			return []Event{{Kind: EventReleased, Detail: "no unexplained token is left"}}
+		}
+		for _, t := range tokens {
+			l, _ := ParseLabel(t.Name)
+			r.BlockedUntil = maxTime(r.BlockedUntil, l.Expires.Add(-entry.Timing.Overlap/4))
+		}
+		return []Event{{Kind: EventHeld, Detail: why + "; nothing is created until the last quarter of the overlap; see orphans, then adopt, rotate or new-instance"}}
+	}))
 }

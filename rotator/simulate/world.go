@@ -67,7 +67,7 @@ var errFault = errors.New("simulated fault")
 // New returns a world at the given instant.
 func New(now time.Time) *World {
 	w := &World{now: now, Sinks: map[string]*Sink{}, faultAt: map[int]Fault{}}
-	w.Store = &Store{w: w, records: map[string]rotator.Record{}}
+	w.Store = NewStore(w)
 	w.API = &API{w: w, tokens: map[string]*Token{}}
 	return w
 }
@@ -240,6 +240,9 @@ type Store struct {
 	Journal []rotator.Event
 	Wishes  []rotator.Ask
 }
+
+// NewStore returns an empty store of w's: a lost state folder is one.
+func NewStore(w *World) *Store { return &Store{w: w, records: map[string]rotator.Record{}} }
 
 // Records implements rotator.Store.
 func (s *Store) Records(context.Context) ([]rotator.Record, error) {

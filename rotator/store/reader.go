@@ -122,18 +122,34 @@ func (r *Reader) Intended(ctx context.Context, label string) (entry string, ok b
 	return entry, ok && err == nil, err
 }
 
-// Asks returns the wishes that are in the mailbox, sorted by entry. Prune keeps it short.
+// Asks returns the wishes that are in the mailbox, sorted by entry, and then the orders in the order
+// in which they were given. Prune keeps it short.
 func (r *Reader) Asks(ctx context.Context) ([]rotator.Ask, error) {
 	var out []rotator.Ask
 	err := r.query(ctx, func(rows *sql.Rows) (bool, error) {
 		var a rotator.Ask
-		var compromised, now int
+		var compromised, now, override int
 		var at int64
-		err := rows.Scan(&a.Entry, &a.Revoke, &a.Than, &compromised, &now, &a.By, &at)
-		a.Compromised, a.Now, a.At = compromised != 0, now != 0, instant(at)
+		err := rows.Scan(&a.Entry, &a.Revoke, &a.Than, &compromised, &now, &override, &a.By, &at)
+		a.Compromised, a.Now, a.Override, a.At = compromised != 0, now != 0, override != 0, instant(at)
 		out = append(out, a)
 		return true, err
-	}, `SELECT entry, revoke, than, compromised, at_once, asked_by, asked_at FROM asks ORDER BY entry, revoke, than`)
+	}, `SELECT entry, revoke, than, compromised, at_once, override, asked_by, asked_at FROM asks ORDER BY entry, revoke, than`)
+	if err != nil {
+		return nil, err
+	}
+	err = r.query(ctx, func(rows *sql.Rows) (bool, error) {
+		var a rotator.Ask
+		var adopt int
+		var pause sql.NullInt64
+		var at int64
+		err := rows.Scan(&a.Seq, &a.Entry, &adopt, &a.Sink, &pause, &a.By, &at)
+		if a.Adopt, a.At = adopt != 0, instant(at); pause.Valid {
+			a.Pause = instant(pause.Int64)
+		}
+		out = append(out, a)
+		return true, err
+	}, `SELECT seq, entry, adopt, sink, pause, asked_by, asked_at FROM orders ORDER BY seq`)
 	if err != nil {
 		return nil, err
 	}

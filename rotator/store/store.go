@@ -128,6 +128,7 @@ func (s *Store) Rename(ctx context.Context, r rotator.Record, to string, event r
 			`DELETE FROM asks WHERE entry = $1 AND EXISTS (SELECT 1 FROM asks AS o
 				WHERE o.entry = $2 AND o.revoke = asks.revoke AND o.than = asks.than)`,
 			`UPDATE asks SET entry = $1 WHERE entry = $2`,
+			`UPDATE orders SET entry = $1 WHERE entry = $2`,
 		} {
 			if _, err := tx.ExecContext(ctx, q, to, from); err != nil {
 				return nil, err
@@ -187,8 +188,11 @@ func (s *Store) Ask(ctx context.Context, a rotator.Ask) error {
 	if a.Entry == "" {
 		return errors.New("a wish must name its entry")
 	}
+	if a.Adopt || !a.Pause.IsZero() {
+		return s.order(ctx, a)
+	}
 	if a.Revoke != 0 {
-		a.Than, a.Compromised, a.Now = 0, false, false
+		a.Than, a.Compromised, a.Now, a.Override = 0, false, false, false
 	}
 	event := rotator.Event{At: a.At, Kind: rotator.EventAsked, Entry: a.Entry, Generation: a.Than, By: a.By}
 	switch {
@@ -203,27 +207,53 @@ func (s *Store) Ask(ctx context.Context, a rotator.Ask) error {
 	default:
 		event.Detail = fmt.Sprintf("a generation newer than %d", a.Than)
 	}
-	events := []rotator.Event{event}
+	if a.Override {
+		event.Detail += ", whatever the fuse says"
+	}
 	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO asks (entry, revoke, than, compromised, at_once, asked_by, asked_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7)
+		if _, err := tx.ExecContext(ctx, `INSERT INTO asks (entry, revoke, than, compromised, at_once, override, asked_by, asked_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 			ON CONFLICT (entry, revoke, than) DO UPDATE SET
+				override = CASE WHEN excluded.override > asks.override THEN 1 ELSE asks.override END,
 				compromised = CASE WHEN excluded.compromised > asks.compromised THEN 1 ELSE asks.compromised END,
 				at_once = CASE WHEN excluded.at_once > asks.at_once THEN 1 ELSE asks.at_once END,
 				asked_by = excluded.asked_by, asked_at = excluded.asked_at`,
-			a.Entry, a.Revoke, a.Than, digit(a.Compromised), digit(a.Now), a.By, a.At.UnixMicro()); err != nil {
+			a.Entry, a.Revoke, a.Than, digit(a.Compromised), digit(a.Now), digit(a.Override), a.By, a.At.UnixMicro()); err != nil {
 			return nil, err
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM asks WHERE entry = $1 AND revoke = 0 AND compromised = 0 AND at_once = 0
+		if _, err := tx.ExecContext(ctx, `DELETE FROM asks WHERE entry = $1 AND revoke = 0 AND compromised = 0 AND at_once = 0 AND override = 0
 			AND than < (SELECT MAX(than) FROM asks WHERE entry = $1 AND revoke = 0)`, a.Entry); err != nil {
 			return nil, err
 		}
-		var id int64
-		if err := tx.QueryRowContext(ctx, `SELECT id FROM records WHERE name = $1`, a.Entry).Scan(&id); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return note(ctx, tx, event)
+	})
+}
+
+// order leaves an order. Each one is carried out, also one that was given before.
+func (s *Store) order(ctx context.Context, a rotator.Ask) error {
+	event := rotator.Event{At: a.At, Kind: rotator.EventAsked, Entry: a.Entry, Sink: a.Sink, By: a.By}
+	if a.Adopt {
+		event.Detail = "adopt what waits for a person"
+	} else {
+		event.Detail, event.Next = "pause", a.Pause
+	}
+	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO orders (entry, adopt, sink, pause, asked_by, asked_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+			a.Entry, digit(a.Adopt), a.Sink, micros(a.Pause), a.By, a.At.UnixMicro()); err != nil {
 			return nil, err
 		}
-		return events, record(ctx, tx, id, events)
+		return note(ctx, tx, event)
 	})
+}
+
+// note writes what a person did into the journal.
+func note(ctx context.Context, tx *sql.Tx, event rotator.Event) ([]rotator.Event, error) {
+	var id int64
+	if err := tx.QueryRowContext(ctx, `SELECT id FROM records WHERE name = $1`, event.Entry).Scan(&id); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return nil, err
+	}
+	events := []rotator.Event{event}
+	return events, record(ctx, tx, id, events)
 }
 
 func digit(b bool) int {
@@ -242,9 +272,15 @@ func (s *Store) Settle(ctx context.Context, asks ...rotator.Ask) error {
 	asks = slices.Clone(asks)
 	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
 		for _, a := range asks {
+			if a.Seq != 0 {
+				if _, err := tx.ExecContext(ctx, `DELETE FROM orders WHERE seq = $1`, a.Seq); err != nil {
+					return nil, err
+				}
+				continue
+			}
 			if _, err := tx.ExecContext(ctx, `DELETE FROM asks WHERE entry = $1 AND revoke = $2 AND than = $3
-				AND compromised = $4 AND at_once = $5 AND asked_at = $6`,
-				a.Entry, a.Revoke, a.Than, digit(a.Compromised), digit(a.Now), a.At.UnixMicro()); err != nil {
+				AND compromised = $4 AND at_once = $5 AND override = $6 AND asked_at = $7`,
+				a.Entry, a.Revoke, a.Than, digit(a.Compromised), digit(a.Now), digit(a.Override), a.At.UnixMicro()); err != nil {
 				return nil, err
 			}
 		}
@@ -262,8 +298,12 @@ const pruneAtOnce = 500
 // future.
 func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
 	if err := s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
-		_, err := tx.ExecContext(ctx, `DELETE FROM asks WHERE asked_at < $1`, before.Add(-rotator.MaxLifetime).UnixMicro())
-		return nil, err
+		for _, table := range []string{"asks", "orders"} {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE asked_at < $1`, before.Add(-rotator.MaxLifetime).UnixMicro()); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
 	}); err != nil {
 		return 0, err
 	}

@@ -420,7 +420,11 @@ func TestAsks(t *testing.T) {
 		"less does not take back":   {[]rotator.Ask{compromised(5, 0), plain(5, 1)}, []rotator.Ask{{Entry: "a", Than: 5, Compromised: true, By: "me", At: at(1)}}},
 		"compromised stays with 5":  {[]rotator.Ask{compromised(5, 0), plain(6, 1)}, []rotator.Ask{compromised(5, 0), plain(6, 1)}},
 		"revocations are their own": {[]rotator.Ask{revoke(3, 0), plain(5, 0), revoke(4, 1)}, []rotator.Ask{plain(5, 0), revoke(3, 0), revoke(4, 1)}},
-		"revoke ignores the rest":   {[]rotator.Ask{{Entry: "a", Revoke: 3, Than: 9, Now: true, By: "me", At: at(0)}}, []rotator.Ask{revoke(3, 0)}},
+		"the fuse is one more wish": {
+			[]rotator.Ask{plain(5, 0), {Entry: "a", Than: 5, Override: true, By: "me", At: at(1)}, plain(5, 2)},
+			[]rotator.Ask{{Entry: "a", Than: 5, Override: true, By: "me", At: at(2)}},
+		},
+		"revoke ignores the rest": {[]rotator.Ask{{Entry: "a", Revoke: 3, Than: 9, Now: true, By: "me", At: at(0)}}, []rotator.Ask{revoke(3, 0)}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := fresh(t, Options{})
@@ -449,6 +453,33 @@ func TestAsks(t *testing.T) {
 	}
 	if err := fresh(t, Options{}).Ask(t.Context(), rotator.Ask{}); err == nil {
 		t.Error("a wish for nobody was taken")
+	}
+}
+
+func TestOrders(t *testing.T) {
+	ctx, s := t.Context(), fresh(t, Options{})
+	must(t, s.Ask(ctx, rotator.Ask{Entry: "a", Adopt: true, Sink: "vault", By: "me", At: noon}))
+	must(t, s.Ask(ctx, rotator.Ask{Entry: "b", Pause: noon.Add(time.Hour), By: "me", At: noon}))
+	must(t, s.Ask(ctx, rotator.Ask{Entry: "a", Adopt: true, Sink: "vault", By: "me", At: noon})) // each one is carried out
+	got, err := s.Asks(ctx)
+	must(t, err)
+	want := []rotator.Ask{
+		{Seq: 1, Entry: "a", Adopt: true, Sink: "vault", By: "me", At: noon},
+		{Seq: 2, Entry: "b", Pause: noon.Add(time.Hour), By: "me", At: noon},
+		{Seq: 3, Entry: "a", Adopt: true, Sink: "vault", By: "me", At: noon},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%+v\nwant\n%+v", got, want)
+	}
+	must(t, s.Settle(ctx, got...))
+	must(t, s.Ask(ctx, rotator.Ask{Entry: "a", Adopt: true, By: "me", At: noon}))
+	if got, err = s.Asks(ctx); err != nil || len(got) != 1 || got[0].Seq != 4 {
+		t.Errorf("after those were carried out: %+v %v; a number must never come again", got, err)
+	}
+	events, err := s.History(ctx, Query{Kinds: []rotator.EventKind{rotator.EventAsked}})
+	must(t, err)
+	if len(events) != 4 || events[1].Next != noon.Add(time.Hour) || events[0].Sink != "vault" {
+		t.Errorf("the journal says %+v", events)
 	}
 }
 
