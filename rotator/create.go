@@ -33,8 +33,14 @@ func (e *Engine) create(soft, hard context.Context, w *work, s Step) error {
 	g := Generation{
 		Entry: entry.Name, Number: rec.Last + 1, Cause: s.Cause,
 		Scopes: s.Scopes, Chatbots: s.Chatbots,
-		Timing: entry.Timing.Fingerprint(), Intended: c, Expires: entry.Timing.Expiry(c),
+		Timing: entry.Timing.Fingerprint(), Intended: c,
 	}
+	if entry.Ahead > 0 { // nobody is there before the next pass: ticks until then are this one's
+		if last := entry.Timing.Schedule.Last(c.Add(entry.Ahead)); last.After(c) {
+			g.Covers = last
+		}
+	}
+	g.Expires = entry.Timing.Expiry(c, g.since())
 	g.Label = Label{
 		Instance: e.c.Instance, Entry: g.Entry, Number: g.Number, Expires: g.Expires, Nonce: NewNonce(10),
 	}.With(entry.Description)
@@ -275,7 +281,7 @@ func (e *Engine) issued(ctx context.Context, w *work, g Generation, s Step, i Is
 		g.Expires = i.ExpiresAt.UTC()
 	}
 	var short bool
-	g.Planned, short = entry.Timing.Planned(entry.Name, g.Intended, g.Expires)
+	g.Planned, short = entry.Timing.Planned(entry.Name, g.since(), g.Expires)
 	narrowed := e.narrowed(&entry, &rec, &g, now)
 
 	w.mu.Lock()

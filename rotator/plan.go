@@ -255,7 +255,7 @@ func (p *planner) asked(n int) (by string, override, ok bool) {
 		}
 		posts := 0
 		for _, q := range p.r.Posts {
-			if q.Asked && !q.At.Before(a.At.Truncate(time.Second)) {
+			if q.Asked && !q.At.Before(a.At) {
 				posts++
 			}
 		}
@@ -304,7 +304,8 @@ func (p *planner) cause() (Step, bool) {
 		return s, true
 	}
 	planned := g.Planned
-	if p.e.Ahead > 0 {
+	// A token that was made in this very pass is not succeeded in it, however short its life.
+	if p.e.Ahead > 0 && p.due(g.Intended.Add(p.e.Ahead/2)) {
 		if early := planned.Add(-p.e.Ahead - p.e.Timing.share(p.e.Name)); planned.After(p.now) && p.due(early) {
 			s.Cause, s.Why = CauseEarly, fmt.Sprintf("due at %s, before the next pass", planned.UTC().Format(time.RFC3339))
 			return s, true
@@ -460,11 +461,16 @@ func Unfinished(e *Entry, r *Record, now time.Time) bool {
 			return true
 		}
 	}
+	for i := range r.Asks {
+		if a := &r.Asks[i]; a.order() && a.Seq > r.Heard {
+			return true
+		}
+	}
 	if e.Removed {
 		return false
 	}
 	g := r.Target(now)
-	if g == nil || g.Converged.IsZero() || !g.Suspect.IsZero() {
+	if g == nil || g.Converged.IsZero() || !g.Suspect.IsZero() || r.Adopt {
 		return true
 	}
 	for i := range e.Outlets {
@@ -473,8 +479,8 @@ func Unfinished(e *Entry, r *Record, now time.Time) bool {
 		}
 	}
 	p := planner{e: e, r: r, now: now}
-	_, due := p.cause()
-	return due
+	s, due := p.cause()
+	return due && (s.Asked || !p.paused())
 }
 
 // backoff returns how long to wait after the n-th failure in a row (n ≥ 1): doubling from two

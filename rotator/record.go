@@ -77,6 +77,7 @@ type Generation struct {
 	Timing   string   `json:"timing"`             // the fingerprint of the timing that Planned was computed from
 
 	Intended  time.Time `json:"intended"`           // c: what Expires and Planned are computed from
+	Covers    time.Time `json:"covers,omitzero"`    // the last tick before the next pass of once: its successor comes after that
 	Closed    time.Time `json:"closed,omitzero"`    // the create made nothing that was found; the label stays watched
 	Searched  time.Time `json:"searched,omitzero"`  // when a complete list first lacked the label
 	Created   time.Time `json:"created,omitzero"`   // when id and hash were saved
@@ -142,6 +143,9 @@ type SinkState struct {
 func (g *Generation) Live(now time.Time) bool {
 	return g.ID != "" && g.Revoked.IsZero() && now.Before(g.Expires)
 }
+
+// since is the instant after which the successor's tick is looked for.
+func (g *Generation) since() time.Time { return maxTime(g.Intended, g.Covers) }
 
 // Open reports whether g is an intent whose outcome is unknown.
 func (g *Generation) Open() bool { return g.ID == "" && g.Closed.IsZero() }

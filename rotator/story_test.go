@@ -582,6 +582,46 @@ func TestGenerousLifetime(t *testing.T) {
 	}
 }
 
+// Cron runs once every so often, and nothing runs in between: one rotation a pass at most, none
+// missing, and what falls due before the next pass is done in this one.
+func TestOncePerPass(t *testing.T) {
+	for _, tc := range []struct {
+		pass, tick time.Duration
+		maxLife    time.Duration // the server's; 0: none
+		least      int           // creates in ten days
+		most       int
+	}{
+		{day, day, 0, 10, 11},
+		{7 * hour, day, 0, 10, 12},
+		{day, hour, 0, 10, 11},
+		{6 * hour, 6 * hour, 0, 40, 41},
+		{day, 3 * day, 0, 3, 5},
+		{12 * hour, day, 30 * hour, 10, 21},
+	} {
+		for _, at := range []time.Duration{0, hour, 9 * hour, 13 * hour, 14*hour - time.Second} {
+			t.Run(fmt.Sprintf("every %s, tick every %s, from %s, life %s", tc.pass, tc.tick, at, tc.maxLife), func(t *testing.T) {
+				w := simulate.New(start.Add(at))
+				w.API.MaxLife = tc.maxLife
+				guarded(t, w, 0)
+				e := entry(t, w, "bot", w.Outlet("a", true, false))
+				e.Timing.Schedule = every(tc.tick)
+				e = prepared(t, e)
+				e.Ahead = tc.pass
+				for n := 0; time.Duration(n)*tc.pass < 10*day; n++ {
+					w.Set(start.Add(at + time.Duration(n)*tc.pass))
+					run(t, begin(t, w, e), w.Now().Add(time.Minute))
+					if rec := w.Store.Record("bot"); len(rec.Posts) > e.Facts.MaxPosts() {
+						t.Fatalf("pass %d: %d creates within a day", n, len(rec.Posts))
+					}
+				}
+				if got := w.API.Creates; got < tc.least || got > tc.most {
+					t.Errorf("creates in ten days = %d, want %d to %d", got, tc.least, tc.most)
+				}
+			})
+		}
+	}
+}
+
 func TestForeignTokensAreNeverTouched(t *testing.T) {
 	w := simulate.New(start)
 	w.API.Add(simulate.Token{ID: "theirs", Name: "a person's token", Plaintext: "sgpt_p", Created: start, Expires: start.Add(999 * hour)})

@@ -60,11 +60,12 @@ func (t Timing) Tick(after time.Time) time.Time {
 }
 
 // Expiry returns the expiresAt of a token created at c: as long as its successor may need, or the
-// declared lifetime; at most MaxLifetime. UTC, whole seconds.
-func (t Timing) Expiry(c time.Time) time.Time {
+// declared lifetime; at most MaxLifetime. The successor's tick is the first one after since: c
+// itself, or later, where the token was created early for a tick to come. UTC, whole seconds.
+func (t Timing) Expiry(c, since time.Time) time.Time {
 	limit := c.Add(MaxLifetime)
 	e := limit
-	switch tick := t.Tick(c); {
+	switch tick := t.Tick(since); {
 	case t.Lifetime > 0:
 		e = c.Add(t.Lifetime)
 	case !tick.IsZero():
@@ -76,7 +77,8 @@ func (t Timing) Expiry(c time.Time) time.Time {
 	return e.UTC().Truncate(time.Second)
 }
 
-// Planned returns when the successor of a token created at c with expiry e is due: at its tick,
+// Planned returns when the successor of a token with expiry e is due, whose tick is the first one
+// after c, its creation (or later, as for Expiry): at its tick,
 // or as early as the expiry demands, plus the entry's own jitter. short says that the server
 // granted less life than overlap and margin need; half of the life is then the earliest, so that
 // a miserly server cannot make us rotate in a loop.

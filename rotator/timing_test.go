@@ -62,7 +62,7 @@ func TestExpiryAndPlannedKeepTheirPromises(t *testing.T) {
 		}
 		c := instants(t)
 		name := rapid.StringMatching(`[a-z]{1,8}`).Draw(t, "name")
-		e := x.Expiry(c)
+		e := x.Expiry(c, c)
 		planned, short := x.Planned(name, c, e)
 		tick := x.Tick(c)
 		switch {
@@ -110,7 +110,7 @@ func TestReplanMakesNothingDueAtOnce(t *testing.T) {
 			t.Skip("refused")
 		}
 		c := instants(t)
-		e := was.Expiry(c)
+		e := was.Expiry(c, c)
 		old, _ := was.Planned("bot", c, e)
 		now := c.Add(time.Duration(rapid.Float64Range(0, 1).Draw(t, "part") * float64(old.Sub(c))))
 		if !now.Before(old) {
