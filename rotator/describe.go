@@ -43,6 +43,7 @@ const (
 	ProblemHeldEdit  ProblemKind = "held_edit" // an edit of scopes or chatbots was refused
 	ProblemBlocked   ProblemKind = "blocked"   // nothing may be created
 	ProblemFuse      ProblemKind = "fuse"      // too many creates
+	ProblemPaused    ProblemKind = "paused"    // a rotation is due, and put off by a person
 	ProblemRevoke    ProblemKind = "revoke"    // a retired token cannot be revoked, or waits for somebody
 	ProblemSuspect   ProblemKind = "suspect"   // the API seems not to know the token
 	ProblemScopes    ProblemKind = "scopes"    // granted is not what was requested
@@ -52,7 +53,7 @@ const (
 // TokenStatus is one entry.
 type TokenStatus struct {
 	Name       string             `json:"name"`
-	State      string             `json:"state"` // current, rotating, due, failing, held, none, or unmanaged
+	State      string             `json:"state"` // current, rotating, due, paused, failing, held, none, or unmanaged
 	Generation int                `json:"generation,omitempty"`
 	Label      string             `json:"label,omitempty"`
 	ID         string             `json:"id,omitempty"`
@@ -60,6 +61,7 @@ type TokenStatus struct {
 	Created    time.Time          `json:"created,omitzero"`
 	Expires    time.Time          `json:"expires,omitzero"`
 	Planned    time.Time          `json:"planned,omitzero"` // when the successor is due
+	Paused     time.Time          `json:"paused_until,omitzero"`
 	Sinks      []SinkStatus       `json:"sinks"`
 	Retiring   []GenerationStatus `json:"retiring"`
 	Asked      bool               `json:"asked,omitempty"` // a person waits for a newer one
@@ -209,6 +211,15 @@ func (d *describer) declared() {
 		d.t.State = "due"
 	}
 	d.t.Asked = due && step.Asked
+	if r.PausedUntil.After(now) {
+		d.t.Paused = r.PausedUntil
+		if d.t.State == "current" || d.t.State == "due" {
+			d.t.State = "paused"
+		}
+		if due && !step.Asked && p.paused() {
+			d.problem(Problem{Kind: ProblemPaused, What: "its rotation is due, and paused", Next: minTime(r.PausedUntil, p.wake), Breaks: d.breaks()})
+		}
+	}
 	d.sinks(number)
 	d.retiring(number)
 	d.creation(g, due)

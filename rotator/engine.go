@@ -318,8 +318,12 @@ func (e *Engine) Due() (names []string, wake time.Time, ok bool) {
 		w.mu.Lock()
 		if (e.c.Only == nil || slices.Contains(e.c.Only, w.name)) && Unfinished(&w.entry, &w.rec, now) {
 			names = append(names, w.name)
-			if !w.never && (!ok || w.wake.Before(wake)) {
-				wake, ok = w.wake, true
+			at, some := w.wake, !w.never
+			if w.rec.Adopt { // the next look at the list brings it on
+				at, some = e.sweeps.next(), true
+			}
+			if some && (!ok || at.Before(wake)) {
+				wake, ok = at, true
 			}
 		}
 		w.mu.Unlock()

@@ -354,6 +354,6 @@ func (e *Engine) unexplainedOf(ctx context.Context, w *work, tokens []Listed) er
 			l, _ := ParseLabel(t.Name)
 			r.BlockedUntil = maxTime(r.BlockedUntil, l.Expires.Add(-entry.Timing.Overlap/4))
 		}
-		return []Event{{Kind: EventHeld, Detail: why + "; nothing is created until the last quarter of the overlap; see orphans, then adopt, rotate or new-instance"}}
+		return []Event{{Kind: EventHeld, Detail: why + "; nothing is created until the last quarter of the overlap; see: rotatord orphans; then adopt, or rotate NAME"}}
 	}))
 }

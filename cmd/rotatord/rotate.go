@@ -15,7 +15,8 @@ import (
 )
 
 func (a *app) rotateCommand() *cobra.Command {
-	var all, compromised, now bool
+	var all bool
+	var want rotator.Ask
 	timeout := durationFlag(5 * time.Minute)
 	c := &cobra.Command{
 		Use:   "rotate NAME… | --all",
@@ -32,36 +33,45 @@ The wish is saved first: should this command or the daemon die, it is still fulf
 			if all == (len(args) > 0) {
 				return usage("name the tokens to rotate, or say --all")
 			}
-			return a.rotate(c.Context(), args, all, compromised, now, time.Duration(timeout))
+			want.Compromised = want.Compromised || want.Now
+			return a.rotate(c.Context(), args, all, want, time.Duration(timeout))
 		},
 	}
 	f := c.Flags()
 	f.BoolVar(&all, "all", false, "rotate every declared token")
-	f.BoolVar(&compromised, "compromised", false, "revoke every older generation as soon as the new one is in place, without the overlap")
-	f.BoolVar(&now, "now", false, "revoke every older generation at once, whoever still uses it")
+	f.BoolVar(&want.Compromised, "compromised", false, "revoke every older generation as soon as the new one is in place, without the overlap")
+	f.BoolVar(&want.Now, "now", false, "revoke every older generation at once, whoever still uses it")
+	f.BoolVar(&want.Override, "override-fuse", false, "create it even though the fuse says that there were too many")
 	f.Var(&timeout, "timeout", "how long to wait for the result; the wish stays")
 	return c
 }
 
-func (a *app) rotate(ctx context.Context, patterns []string, all, compromised, now bool, timeout time.Duration) error {
-	c, err := a.load()
+func (a *app) rotate(ctx context.Context, patterns []string, all bool, want rotator.Ask, timeout time.Duration) error {
+	if all {
+		patterns = []string{"*"}
+	}
+	names, err := a.declared(patterns)
 	if err != nil {
 		return err
+	}
+	return a.wish(ctx, "rotate", names, timeout, func(r rotator.Record) (rotator.Ask, error) {
+		one := want
+		one.Entry, one.Than = r.Name, r.Last
+		return one, nil
+	})
+}
+
+// declared returns the names of declared tokens that patterns match.
+func (a *app) declared(patterns []string) ([]string, error) {
+	c, err := a.load()
+	if err != nil {
+		return nil, err
 	}
 	var known []string
 	for i := range c.Tokens {
 		known = append(known, c.Tokens[i].Name)
 	}
-	if all {
-		patterns = []string{"*"}
-	}
-	names, err := expand(patterns, known)
-	if err != nil {
-		return err
-	}
-	return a.wish(ctx, "rotate", names, timeout, func(r rotator.Record) (rotator.Ask, error) {
-		return rotator.Ask{Entry: r.Name, Than: r.Last, Compromised: compromised || now, Now: now}, nil
-	})
+	return expand(patterns, known)
 }
 
 // wish saves one ask for each name, sees to it that somebody works on them, and reports.
@@ -127,6 +137,20 @@ func (a *app) leave(ctx context.Context, dir string, names []string, ask func(ro
 			return nil, fmt.Errorf("save the wish: %w", err)
 		}
 	}
+	// An order is known by its number from now on.
+	kept, err := st.Asks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range asks {
+		if one := &asks[i]; one.Adopt || !one.Pause.IsZero() {
+			for _, k := range kept {
+				if k.Entry == one.Entry {
+					one.Seq = max(one.Seq, k.Seq)
+				}
+			}
+		}
+	}
 	return asks, nil
 }
 
@@ -166,6 +190,9 @@ func fulfilled(w rotator.Ask, records []rotator.Record, now time.Time) bool {
 		return false
 	}
 	r := &records[i]
+	if w.Seq != 0 {
+		return r.Heard >= w.Seq && !r.Adopt
+	}
 	if w.Revoke != 0 {
 		g := r.Generation(w.Revoke)
 		return g == nil || !g.Live(now)
@@ -195,6 +222,10 @@ func (a *app) fulfilled(problems []rotator.Problem, asks []rotator.Ask, records 
 		}
 		i := slices.IndexFunc(records, func(r rotator.Record) bool { return r.Name == w.Entry })
 		r := &records[i]
+		if w.Seq != 0 {
+			a.ordered(w, r)
+			continue
+		}
 		if w.Revoke != 0 {
 			fmt.Fprintf(a.stdout, "%s: generation %d is revoked\n", w.Entry, w.Revoke)
 			continue

@@ -306,11 +306,15 @@ func hint(p rotator.Problem) string {
 		}
 		return "→ it is retried by itself; rotatord rotate " + p.Token + " tries at once"
 	case rotator.ProblemHeldSink:
-		return "→ empty the sink and it is filled again; or set on_drift: restore to have ours written over it"
+		return "→ rotatord adopt " + p.Token + " writes ours over it; or empty the sink, or set on_drift: restore"
 	case rotator.ProblemHeldEdit:
 		return "→ correct the scopes in rotation.yaml, or let the API's user have them, then: rotatord rotate " + p.Token
-	case rotator.ProblemBlocked, rotator.ProblemFuse:
-		return "→ find out why; then: rotatord rotate " + p.Token
+	case rotator.ProblemBlocked:
+		return "→ rotatord orphans shows them; then: rotatord adopt " + p.Token + ", or rotatord rotate " + p.Token
+	case rotator.ProblemFuse:
+		return "→ find out why (rotatord history " + p.Token + "); then: rotatord rotate " + p.Token + " --override-fuse"
+	case rotator.ProblemPaused:
+		return "→ rotatord pause " + p.Token + " --end ends it; rotatord rotate " + p.Token + " rotates now"
 	case rotator.ProblemNoToken:
 		return "→ rotatord run, or once, makes one; see rotatord history " + p.Token
 	case rotator.ProblemUnmanaged:

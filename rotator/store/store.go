@@ -246,6 +246,11 @@ func (s *Store) order(ctx context.Context, a rotator.Ask) error {
 	})
 }
 
+// Tell writes into the journal what a command did that belongs to no save of a record.
+func (s *Store) Tell(ctx context.Context, event rotator.Event) error {
+	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) { return note(ctx, tx, event) })
+}
+
 // note writes what a person did into the journal.
 func note(ctx context.Context, tx *sql.Tx, event rotator.Event) ([]rotator.Event, error) {
 	var id int64

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/field"
+)
+
+func (a *app) adoptCommand() *cobra.Command {
+	var sink string
+	timeout := durationFlag(2 * time.Minute)
+	c := &cobra.Command{
+		Use:   "adopt NAME…",
+		Short: "End what waits for a person: a changed sink, tokens that this state does not know",
+		Long: `End what waits for a person. Where somebody wrote a value of their own into a sink, ours
+is written over it. Where SiteGPT lists live tokens of an entry that this state never
+made (a restored backup, a new or copied state), they are taken over: the newest is
+what the sinks hold, if all that can be read hold one value that works; the others
+retire and die after the overlap. Where no sink holds one that works, all retire, and
+a new one is created.
+
+See what waits with: rotatord status, rotatord orphans.`,
+		Example: `  rotatord adopt support-bot
+  rotatord adopt support-bot --sink app.env   # at this sink only`,
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			names, err := a.declared(args)
+			if err != nil {
+				return err
+			}
+			return a.wish(c.Context(), "adopt", names, time.Duration(timeout), func(r rotator.Record) (rotator.Ask, error) {
+				if sink != "" {
+					if err := heldSink(&r, sink); err != nil {
+						return rotator.Ask{}, err
+					}
+				}
+				return rotator.Ask{Entry: r.Name, Adopt: true, Sink: sink}, nil
+			})
+		},
+	}
+	c.Flags().StringVar(&sink, "sink", "", "only what stands in this sink (its name, as status shows it)")
+	c.Flags().Var(&timeout, "timeout", "how long to wait for the result; the order stays")
+	return c
+}
+
+// heldSink refuses the name of a sink that does not wait for a person.
+func heldSink(r *rotator.Record, sink string) error {
+	var held []string
+	for i := range r.Sinks {
+		s := &r.Sinks[i]
+		if s.Held == "" {
+			continue
+		}
+		if s.Name == sink || s.Place == sink {
+			return nil
+		}
+		held = append(held, s.Name)
+	}
+	if len(held) == 0 {
+		return usage("no sink of %s waits for a person", r.Name)
+	}
+	return usage("%s: no sink %q waits for a person; waiting: %s", r.Name, sink, strings.Join(held, ", "))
+}
+
+func (a *app) pauseCommand() *cobra.Command {
+	var until string
+	var end bool
+	timeout := durationFlag(time.Minute)
+	c := &cobra.Command{
+		Use:   "pause [NAME…] --until TIME | --end",
+		Short: "Put off rotations and revocations, for a change freeze",
+		Long: `Put off rotations and revocations of the named tokens, or of all, until TIME: an instant
+(2026-12-24T18:00:00Z, 2026-12-24 18:00, 2026-12-24) or a duration from now (36h, 5d).
+
+Expiry wins: a token whose users have less than half of their overlap left is rotated all
+the same. Sinks that lost their value are filled, and "rotate NAME" still works.`,
+		Example: `  rotatord pause --until 2027-01-02
+  rotatord pause 'kb-*' --until 8h
+  rotatord pause --end`,
+		RunE: func(c *cobra.Command, args []string) error {
+			at, err := a.pauseUntil(until, end)
+			if err != nil {
+				return err
+			}
+			if len(args) == 0 {
+				args = []string{"*"}
+			}
+			names, err := a.declared(args)
+			if err != nil {
+				return err
+			}
+			return a.wish(c.Context(), "pause", names, time.Duration(timeout), func(r rotator.Record) (rotator.Ask, error) {
+				return rotator.Ask{Entry: r.Name, Pause: at}, nil
+			})
+		},
+	}
+	c.Flags().StringVar(&until, "until", "", "when it ends: an instant, or a duration from now")
+	c.Flags().BoolVar(&end, "end", false, "end a pause now")
+	c.Flags().Var(&timeout, "timeout", "how long to wait until it is noted; the order stays")
+	return c
+}
+
+// pauseUntil reads the end of a pause.
+func (a *app) pauseUntil(text string, end bool) (time.Time, error) {
+	now := a.now()
+	if end == (text != "") {
+		return now, usage("say either --until TIME or --end")
+	}
+	if end {
+		return now.Add(-time.Second), nil
+	}
+	at := time.Time{}
+	if d, err := field.ParseDuration(text); err == nil {
+		at = now.Add(d)
+	} else {
+		for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
+			if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+				at = t
+				break
+			}
+		}
+	}
+	switch {
+	case at.IsZero():
+		return at, usage("--until %q is neither an instant (2026-12-24T18:00:00Z, 2026-12-24 18:00, 2026-12-24) nor a duration (8h, 5d)", text)
+	case !at.After(now):
+		return at, usage("--until %s lies in the past (--end ends a pause)", at.Format(time.RFC3339))
+	case at.Sub(now) > rotator.MaxLifetime:
+		return at, usage("--until %s is more than a year away", at.Format(time.RFC3339))
+	}
+	return at, nil
+}
+
+// ordered prints what became of an order.
+func (a *app) ordered(w rotator.Ask, r *rotator.Record) {
+	now := a.now()
+	switch {
+	case w.Adopt:
+		var left []string
+		for i := range r.Sinks {
+			if s := &r.Sinks[i]; s.Held != "" {
+				left = append(left, s.Name)
+			}
+		}
+		fmt.Fprintf(a.stdout, "%s: adopted", r.Name)
+		if cur := r.Current(now); cur != nil {
+			fmt.Fprintf(a.stdout, "; generation %d is current, until %s", cur.Number, local(cur.Expires))
+		}
+		if len(left) > 0 {
+			fmt.Fprintf(a.stdout, "; still waiting: %s", strings.Join(left, ", "))
+		}
+		fmt.Fprintln(a.stdout)
+	case r.PausedUntil.After(now):
+		fmt.Fprintf(a.stdout, "%s: paused until %s\n", r.Name, local(r.PausedUntil))
+	default:
+		fmt.Fprintf(a.stdout, "%s: not paused\n", r.Name)
+	}
+}
