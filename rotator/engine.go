@@ -105,6 +105,7 @@ type work struct {
 	readAt   time.Time // when its sinks are to be read back
 	probeAt  time.Time // when its value is to be tried at the API
 	slept    time.Time // the last look before this machine slept, until what that postpones is saved
+	stale    bool      // a save failed, and may have been written
 	saveFail int       // saves that failed in a row: it cannot be recorded, so it backs off here
 }
 
@@ -372,6 +373,9 @@ func (e *Engine) drive(soft, hard context.Context, w *work) {
 		}
 		w.saveFail = 0
 	}()
+	if failed = e.refresh(hard, w); failed != nil {
+		return
+	}
 	for range looped {
 		ctx := soft
 		if w.rescue(e.c.Now()) {
@@ -415,6 +419,30 @@ func (e *Engine) drive(soft, hard context.Context, w *work) {
 		}
 	}
 	failed = errors.New("the same entry wanted too many steps at once")
+}
+
+// refresh reads the record again after a save that failed: it may have been written all the same, and
+// every later one would conflict with it. What was issued, and could not be recorded, is revoked by then.
+func (e *Engine) refresh(ctx context.Context, w *work) error {
+	w.mu.Lock()
+	stale := w.stale
+	w.mu.Unlock()
+	if !stale {
+		return nil
+	}
+	records, err := e.c.Store.Records(ctx)
+	if err != nil {
+		return fmt.Errorf("read the record again: %w", err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stale = false
+	if i := slices.IndexFunc(records, func(r Record) bool { return r.Name == w.name }); i >= 0 && records[i].Version != w.rec.Version {
+		records[i].Asks = w.rec.Asks
+		w.rec = records[i]
+		e.known.add(&w.rec)
+	}
+	return nil
 }
 
 func maxTime(a, b time.Time) time.Time {
@@ -528,6 +556,9 @@ func (e *Engine) save(ctx context.Context, w *work, change func(r *Record) []Eve
 		events[i].Entry = w.name
 	}
 	if err := e.c.Store.Save(ctx, &next, events...); err != nil {
+		w.mu.Lock()
+		w.stale = true
+		w.mu.Unlock()
 		return fmt.Errorf("save: %w", err)
 	}
 	e.known.add(&next)

@@ -635,6 +635,23 @@ func TestForeignTokensAreNeverTouched(t *testing.T) {
 	}
 }
 
+// A save that was written, and whose answer was an error, leaves a process that lives on with an
+// older version than the stored one: it reads the record again instead of failing for ever.
+func TestSaveWhoseAnswerIsLostIsReadAgain(t *testing.T) {
+	for n := 1; n < 20; n++ {
+		w := simulate.New(start)
+		p := begin(t, w, entry(t, w, "bot", w.Outlet("a", true, false), w.Outlet("b", true, true)))
+		w.FaultAt(n, simulate.FailAfter)
+		run(t, p, start.Add(hour))
+		if g := w.Store.Record("bot").Current(w.Now()); g == nil {
+			t.Errorf("call %d: nothing converged within an hour:\n%s", n, strings.Join(w.Trace(), "\n"))
+		}
+		if n := len(live(w)); n != 1 {
+			t.Errorf("live tokens = %d, want 1", n)
+		}
+	}
+}
+
 func TestSaveThatFailsRevokesWhatItCannotRecord(t *testing.T) {
 	w := simulate.New(start)
 	full := false
