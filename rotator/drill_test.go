@@ -16,7 +16,7 @@ func drill(t *testing.T, lifetime time.Duration, lose func([]rotator.Event) bool
 		e.Timing.Margin, e.Timing.Lifetime = 0, lifetime
 		e = prepared(t, e)
 	}
-	out, err := simulate.Drill{Entry: e, Blind: []string{"memory:hook"}, Start: start, Lose: lose}.Run(nil)
+	out, err := simulate.Drill{Entry: e, Blind: []string{"memory:hook"}, Start: start, Lose: lose}.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestDrillNoticesAMissingIntent(t *testing.T) {
 	}, Entry: func() rotator.Entry {
 		w := simulate.New(start)
 		return entry(t, w, "bot", w.Outlet("file", true, false))
-	}()}.Run(nil)
+	}()}.Run(t.Context())
 	if err != nil {
 		return // it did not even survive a day without trouble
 	}

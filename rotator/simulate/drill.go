@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -50,20 +51,21 @@ var troubles = []struct {
 	{"429", Limit}, {"it panics", Panic},
 }
 
-// span is one trial's plan: how long until the rotation under trial is over.
+// trial is a drill with what its timing comes to.
 type trial struct {
 	Drill
-	overlap, settle time.Duration
-	until           time.Time
+	settle time.Duration // what a life may take to get over its trouble
+	until  time.Time     // when the rotation under trial, with its overlap, is over
 }
 
-// Run rehearses everything, and calls progress (which may be nil) after each kind of trouble.
-func (d Drill) Run(progress func(done, of int)) ([]Outcome, error) {
-	t := trial{Drill: d, overlap: d.Entry.Timing.Overlap}
+// Run rehearses everything. The outcomes are in the order of a rotation's steps, outages last. It
+// fails where not even a day without any trouble goes well, and with ctx's error.
+func (d Drill) Run(ctx context.Context) ([]Outcome, error) {
+	t := trial{Drill: d}
 	t.settle = max(d.Entry.Timing.Margin, time.Hour)
 	first := d.Entry.Timing.Expiry(d.Start, d.Start)
 	planned, _ := d.Entry.Timing.Planned(d.Entry.Name, d.Start, first)
-	t.until = planned.Add(t.overlap + t.settle)
+	t.until = planned.Add(d.Entry.Timing.Overlap + t.settle)
 
 	var calls []string
 	if o := (&Outcome{}); t.play(o, func(w *World) {}, &calls) != nil || o.Broken() {
@@ -80,14 +82,11 @@ func (d Drill) Run(progress func(done, of int)) ([]Outcome, error) {
 		}
 		return found[k]
 	}
-	total := len(calls)*(1+len(troubles)) + 2 + 2*len(d.Entry.Outlets)
-	done := 0
 	try := func(o *Outcome, trouble func(w *World)) error {
-		err := t.play(o, trouble, nil)
-		if done++; progress != nil {
-			progress(done, total)
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		return err
+		return t.play(o, trouble, nil)
 	}
 	for n, what := range calls {
 		step := t.people(what)
@@ -96,7 +95,6 @@ func (d Drill) Run(progress func(done, of int)) ([]Outcome, error) {
 		}
 		for _, tr := range troubles {
 			if !tr.fault.applies(what) {
-				done++
 				continue
 			}
 			if err := try(at(step, tr.name), func(w *World) { w.FaultAt(n+1, tr.fault) }); err != nil {
@@ -106,7 +104,7 @@ func (d Drill) Run(progress func(done, of int)) ([]Outcome, error) {
 	}
 	down := func(name, suffix string, length time.Duration) error {
 		from := planned.Add(-time.Second)
-		return try(at("", fmt.Sprintf("%s is down for %s", name, length)), func(w *World) {
+		return try(at("", name+" is down for "+short(length)), func(w *World) {
 			w.Outage(func(what string) error {
 				if now := w.Now(); !now.Before(from) && now.Before(from.Add(length)) && (strings.HasSuffix(what, suffix) || suffix == "api" && isAPI(what)) {
 					return errFault
@@ -136,6 +134,18 @@ func (d Drill) Run(progress func(done, of int)) ([]Outcome, error) {
 		return cmp.Or(cmp.Compare(rank[x], rank[y]), cmp.Compare(a.Step, b.Step))
 	})
 	return out, nil
+}
+
+// short writes a duration without the zeros at its end.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func isAPI(what string) bool {
