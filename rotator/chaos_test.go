@@ -21,7 +21,7 @@ func TestThreeOutOfTenCallsGoWrong(t *testing.T) {
 			faults := slices.DeleteFunc(slices.Clone(simulate.Faults[:]), func(f simulate.Fault) bool {
 				return f == simulate.Narrow // that is a server's decision, which holds an edit for a person
 			})
-			const calls = 200_000
+			const calls = 80_000
 			for n := 1; n < calls; n++ {
 				if rnd.IntN(10) < 3 {
 					w.FaultAt(n, faults[rnd.IntN(len(faults))])
@@ -36,7 +36,7 @@ func TestThreeOutOfTenCallsGoWrong(t *testing.T) {
 				entries = append(entries, e)
 			}
 			guarded(t, w, 0)
-			const days = 60
+			const days = 25
 			for now := w.Now(); now.Before(start.Add(days * day)); now = w.Now() {
 				p := begin(t, w, entries...)
 				if rnd.IntN(2) == 0 {

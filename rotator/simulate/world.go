@@ -478,7 +478,9 @@ func (a *API) Add(t Token) {
 // Accepts reports whether the API accepts a plaintext now.
 func (a *API) Accepts(plaintext string) bool {
 	now := a.w.Now()
-	for _, t := range a.Tokens() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, t := range a.tokens {
 		if t.Plaintext == plaintext {
 			return t.Live(now)
 		}
