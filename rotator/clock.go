@@ -197,7 +197,8 @@ func (e *Engine) early(rec *Record, steps []Step, wake time.Time) ([]Step, time.
 func (e *Engine) doubt(ctx context.Context, w *work, steps []Step, wake time.Time, cause error) ([]Step, time.Time, error) {
 	kept := slices.DeleteFunc(slices.Clone(steps), func(s Step) bool { return s.trustsClock() })
 	if slices.ContainsFunc(steps, func(s Step) bool { return s.Kind == StepCreate }) {
-		if err := e.createFailed(ctx, w, "clock", cause); err != nil {
+		_, rec := w.view()
+		if err := e.createFailed(ctx, w, "clock", rec.newestAsk(), cause); err != nil {
 			return nil, wake, err
 		}
 	}

@@ -15,7 +15,7 @@ import (
 func (e *Engine) create(soft, hard context.Context, w *work, s Step) error {
 	entry, rec := w.view()
 	if err := e.preflight(soft, w, &entry, &rec); err != nil {
-		return e.createFailed(soft, w, "preflight", err)
+		return e.createFailed(soft, w, "preflight", rec.newestAsk(), err)
 	}
 	// Waiting for the limiter comes before the intent: an intent is followed by its POST at once.
 	// Two requests: the create, and the proof that the new token works.
@@ -25,7 +25,7 @@ func (e *Engine) create(soft, hard context.Context, w *work, s Step) error {
 	}
 	if e.c.Now().Sub(asked) > time.Minute { // the line was long: what the preflight saw is old
 		if err := e.preflight(soft, w, &entry, &rec); err != nil {
-			return e.createFailed(soft, w, "preflight", err)
+			return e.createFailed(soft, w, "preflight", rec.newestAsk(), err)
 		}
 	}
 
@@ -51,6 +51,10 @@ func (e *Engine) create(soft, hard context.Context, w *work, s Step) error {
 			return p.At.Before(c.Add(-24 * time.Hour))
 		}), Post{At: c, Asked: s.Asked})
 		r.OnRemove, r.Overlap = entry.OnRemove, entry.Timing.Overlap
+		r.AskTried = rec.newestAsk()
+		for i := range r.Sinks { // a new token is a new try; those that fail again wait longer
+			r.Sinks[i].Retry.At = time.Time{}
+		}
 		ev := g.about(EventIntended)
 		ev.Detail = s.Why
 		if s.Asked {
@@ -215,8 +219,9 @@ func (e *Engine) readSink(ctx context.Context, o *Outlet) (value Secret, err err
 	return value, err
 }
 
-// createFailed backs off before the next try; nothing was sent.
-func (e *Engine) createFailed(ctx context.Context, w *work, doing string, err error) error {
+// createFailed backs off before the next try; nothing was sent. asked is the newest wish that this
+// try knew of.
+func (e *Engine) createFailed(ctx context.Context, w *work, doing string, asked time.Time, err error) error {
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -230,7 +235,7 @@ func (e *Engine) createFailed(ctx context.Context, w *work, doing string, err er
 	now := e.c.Now()
 	return e.save(ctx, w, func(r *Record) []Event {
 		at := r.Create.fail(w.name+"/create", now, entry.left(&rec, now, 0), retryAfter(err), err)
-		r.Problem = doing
+		r.Problem, r.AskTried = doing, asked
 		return []Event{{Kind: EventFailed, Detail: doing, Error: err.Error(), Next: at}}
 	})
 }

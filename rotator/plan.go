@@ -223,7 +223,12 @@ func (p *planner) create() {
 		}
 		return
 	}
-	if !s.override && !p.fuse(s.Asked) || !p.due(p.r.Create.At) {
+	if !s.override && !p.fuse(s.Asked) {
+		return
+	}
+	// Who wishes for a token has just mended something, or wants to see why it fails: one try at
+	// once, whatever the backoff says.
+	if fresh := s.Asked && !p.r.newestAsk().Equal(p.r.AskTried); !fresh && !p.due(p.r.Create.At) {
 		return
 	}
 	p.want(s)

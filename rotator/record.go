@@ -18,6 +18,9 @@ type Record struct {
 
 	Create  Retry  `json:"create,omitzero"`   // of the path from preflight to issued
 	Problem string `json:"problem,omitempty"` // why the last try of that path failed
+	// AskTried is the newest wish that the last try of that path knew of: a newer one does not
+	// wait for the backoff.
+	AskTried time.Time `json:"ask_tried,omitzero"`
 
 	// RefusedSpec is the edit of scopes or chatbots that the API refused, or answered with less
 	// than the predecessor had: it is held. "" when none is.
@@ -172,6 +175,17 @@ func (r *Record) Current(now time.Time) *Generation {
 		}
 	}
 	return nil
+}
+
+// newestAsk is when a person last wished for a newer generation; zero where nobody did.
+func (r *Record) newestAsk() time.Time {
+	var newest time.Time
+	for _, a := range r.Asks {
+		if a.Revoke == 0 && !a.order() {
+			newest = maxTime(newest, a.At)
+		}
+	}
+	return newest
 }
 
 // Generation returns the generation with this number, or nil.

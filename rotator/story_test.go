@@ -678,3 +678,45 @@ func TestSaveThatFailsRevokesWhatItCannotRecord(t *testing.T) {
 		t.Errorf("live tokens after the disk had room again: %d, want 1", n)
 	}
 }
+
+func TestWishWaitsForNoBackoff(t *testing.T) {
+	w := simulate.New(start)
+	e := entry(t, w, "bot", w.Outlet("a", true, false))
+	w.Outage(down("memory:a"))
+	p := begin(t, w, e)
+	run(t, p, start.Add(6*hour)) // the backoff has grown to a quarter of an hour
+	next := w.Store.Record("bot").Create.At
+	if left := next.Sub(w.Now()); left < time.Minute {
+		t.Fatalf("the next try is %s away: this proves nothing", left)
+	}
+	ask := func() {
+		w.Store.Ask(rotator.Ask{Entry: "bot", Than: w.Store.Record("bot").Last, By: "ops", At: w.Now()})
+	}
+	ask() // the sink is still down: one try, and then the backoff as before
+	before := len(w.Store.Events(rotator.EventFailed))
+	run(t, p, w.Now().Add(20*time.Second))
+	if n := len(w.Store.Events(rotator.EventFailed)) - before; n != 1 {
+		t.Errorf("a wish led to %d tries, want 1", n)
+	}
+	w.Outage(nil)
+	run(t, p, w.Now().Add(20*time.Second))
+	holds(t, w, "a", "")
+	ask()
+	run(t, p, w.Now().Add(20*time.Second))
+	holds(t, w, "a", "sgpt_1")
+}
+
+func TestNewTokenIsPushedWithoutTheBackoffOfTheOldOne(t *testing.T) {
+	w := simulate.New(start)
+	e := entry(t, w, "bot", w.Outlet("a", true, false), w.Outlet("b", false, false))
+	p := begin(t, w, e)
+	run(t, p, start.Add(hour))
+	w.Outage(down("push memory:a", "push memory:b"))
+	w.Store.Ask(rotator.Ask{Entry: "bot", Than: 1, By: "ops", At: w.Now()})
+	run(t, p, w.Now().Add(6*hour)) // generation 2 is made, and brought nowhere
+	w.Outage(nil)
+	w.Store.Ask(rotator.Ask{Entry: "bot", Than: 2, By: "ops", At: w.Now()})
+	run(t, p, w.Now().Add(20*time.Second))
+	holds(t, w, "a", "sgpt_3")
+	holds(t, w, "b", "sgpt_3")
+}
