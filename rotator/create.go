@@ -85,8 +85,7 @@ func (e *Engine) create(soft, hard context.Context, w *work, s Step) error {
 // errHeld says that the preflight found a sink that now waits for a person.
 var errHeld = errors.New("a sink holds a value that is none of ours")
 
-// preflight asks every required sink whether a push would work, and reads what it holds now. One
-// dead sink stops the create only while the healthy ones' token has half of its overlap left.
+// preflight asks every required sink whether a push would work, and reads what it holds now.
 func (e *Engine) preflight(ctx context.Context, w *work, entry *Entry, rec *Record) error {
 	var outlets []*Outlet
 	for i := range entry.Outlets {
@@ -110,27 +109,46 @@ func (e *Engine) preflight(ctx context.Context, w *work, entry *Entry, rec *Reco
 			return errors.Join(errHeld, err)
 		}
 	}
-	accepting := slices.IndexFunc(errs, func(err error) bool { return err == nil })
+	refused := map[string]error{}
+	for i, err := range errs {
+		if err != nil {
+			refused[outlets[i].Place] = err
+		}
+	}
+	return Preflight(entry, rec, refused, e.c.Now())
+}
+
+// Preflight says why no successor may be created while required sinks would not take it; nil: it
+// may. refused holds what is in the way, by place. One dead sink stops the create only while the
+// token that the healthy ones hold has half of its overlap left.
+func Preflight(e *Entry, r *Record, refused map[string]error, now time.Time) error {
+	var errs []error
+	accepting, served, newest := false, false, 0
+	for i := range e.Outlets {
+		o := &e.Outlets[i]
+		s := r.Sink(o.Place)
+		if !o.Required || (s != nil && s.Held != "") {
+			continue
+		}
+		if err := refused[o.Place]; err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		accepting = true
+		if s != nil {
+			newest, served = max(newest, s.Holds), served || s.Ever
+		}
+	}
 	bad := errors.Join(errs...)
-	if bad == nil || accepting < 0 {
+	if bad == nil || !accepting {
 		return bad
 	}
-	now := e.c.Now()
-	for _, a := range rec.Asks {
+	for _, a := range r.Asks {
 		if a.Compromised && a.Revoke == 0 {
 			return nil // the old one must die: whoever can take the new one gets it
 		}
 	}
-	newest, served := 0, false
-	for i, o := range outlets {
-		if s := rec.Sink(o.Place); errs[i] == nil && s != nil {
-			newest, served = max(newest, s.Holds), served || s.Ever
-		}
-	}
-	if !served {
-		return bad
-	}
-	if g := rec.Generation(newest); g != nil && g.Live(now) && g.Expires.Sub(now) >= entry.Timing.Overlap/2 {
+	if g := r.Generation(newest); !served || (g != nil && g.Live(now) && g.Expires.Sub(now) >= e.Timing.Overlap/2) {
 		return bad
 	}
 	return nil
@@ -193,7 +211,8 @@ func (e *Engine) aside(n int, f func(i int)) {
 	wg.Wait()
 }
 
-// at calls one of a sink's methods with the sink's own timeout, and names both in the error.
+// at calls one of a sink's methods with the sink's own timeout. The error names the sink; what was
+// being done there says the sink itself, unless it had no time to.
 func (e *Engine) at(ctx context.Context, o *Outlet, doing string, f func(context.Context) error) error {
 	if o.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -206,8 +225,10 @@ func (e *Engine) at(ctx context.Context, o *Outlet, doing string, f func(context
 		return nil
 	case errors.Is(err, context.DeadlineExceeded) && o.Timeout > 0:
 		return fmt.Errorf("%s: %s: no answer within %s: %w", o.Name, doing, span(o.Timeout), err)
+	case errors.As(err, new(*PanicError)):
+		return fmt.Errorf("%s: %s: %w", o.Name, doing, err)
 	}
-	return fmt.Errorf("%s: %s: %w", o.Name, doing, err)
+	return fmt.Errorf("%s: %w", o.Name, err)
 }
 
 // readSink reads what a sink holds.
@@ -273,6 +294,9 @@ func (e *Engine) notIssued(ctx context.Context, w *work, g Generation, s Step, c
 		}
 		ev.Next = r.Create.fail(w.name+"/create", now, entry.left(&rec, now, 0), retryAfter(cause), cause)
 		r.Problem = "create"
+		if errors.Is(cause, ErrUnauthorized) {
+			r.Problem = "management"
+		}
 		return []Event{ev}
 	})
 }

@@ -33,21 +33,23 @@ type ProblemKind string
 
 // The kinds of problem.
 const (
-	ProblemNoToken   ProblemKind = "no_token"  // there is no working token
-	ProblemCreate    ProblemKind = "create"    // a successor cannot be created
-	ProblemUnknown   ProblemKind = "unknown"   // the outcome of a create is being found out
-	ProblemVerify    ProblemKind = "verify"    // a new token is not accepted yet
-	ProblemSink      ProblemKind = "sink"      // a sink does not take the token
-	ProblemUnread    ProblemKind = "unread"    // a sink cannot be read back
-	ProblemHeldSink  ProblemKind = "held_sink" // a sink waits for a person
-	ProblemHeldEdit  ProblemKind = "held_edit" // an edit of scopes or chatbots was refused
-	ProblemBlocked   ProblemKind = "blocked"   // nothing may be created
-	ProblemFuse      ProblemKind = "fuse"      // too many creates
-	ProblemPaused    ProblemKind = "paused"    // a rotation is due, and put off by a person
-	ProblemRevoke    ProblemKind = "revoke"    // a retired token cannot be revoked, or waits for somebody
-	ProblemSuspect   ProblemKind = "suspect"   // the API seems not to know the token
-	ProblemScopes    ProblemKind = "scopes"    // granted is not what was requested
-	ProblemUnmanaged ProblemKind = "unmanaged" // live tokens of an entry that is no longer declared
+	ProblemNoToken    ProblemKind = "no_token"   // there is no working token
+	ProblemCreate     ProblemKind = "create"     // a successor cannot be created
+	ProblemPreflight  ProblemKind = "preflight"  // ... because a required sink would not take it
+	ProblemManagement ProblemKind = "management" // ... because the API refuses the management token
+	ProblemUnknown    ProblemKind = "unknown"    // the outcome of a create is being found out
+	ProblemVerify     ProblemKind = "verify"     // a new token is not accepted yet
+	ProblemSink       ProblemKind = "sink"       // a sink does not take the token
+	ProblemUnread     ProblemKind = "unread"     // a sink cannot be read back
+	ProblemHeldSink   ProblemKind = "held_sink"  // a sink waits for a person
+	ProblemHeldEdit   ProblemKind = "held_edit"  // an edit of scopes or chatbots was refused
+	ProblemBlocked    ProblemKind = "blocked"    // nothing may be created
+	ProblemFuse       ProblemKind = "fuse"       // too many creates
+	ProblemPaused     ProblemKind = "paused"     // a rotation is due, and put off by a person
+	ProblemRevoke     ProblemKind = "revoke"     // a retired token cannot be revoked, or waits for somebody
+	ProblemSuspect    ProblemKind = "suspect"    // the API seems not to know the token
+	ProblemScopes     ProblemKind = "scopes"     // granted is not what was requested
+	ProblemUnmanaged  ProblemKind = "unmanaged"  // live tokens of an entry that is no longer declared
 )
 
 // TokenStatus is one entry.
@@ -259,17 +261,19 @@ func (d *describer) breaks() time.Time {
 func (d *describer) creation(g *Generation, due bool) {
 	e, r, now := d.e, d.r, d.now
 	if r.Create.Tries > 0 && due {
-		what := map[string]string{
-			"preflight": "no successor is created while a required sink would not take it",
-			"verify":    "the API refuses the token that it has just made",
-		}[r.Problem]
-		if what == "" {
-			what = "a successor cannot be created"
+		kind, what := ProblemCreate, "a successor cannot be created"
+		switch r.Problem {
+		case "preflight":
+			kind, what = ProblemPreflight, "no successor is created while a required sink would not take it"
+		case "management":
+			kind, what = ProblemManagement, "the API refuses the management token"
+		case "verify":
+			what = "the API refuses the token that it has just made"
 		}
 		if g == nil {
 			what = map[bool]string{true: "has no working token: ", false: "has no token yet: "}[r.served(-1)] + what
 		}
-		d.problem(Problem{Kind: ProblemCreate, What: what, Error: r.Create.Error, Since: r.Create.Since, Next: r.Create.At, Breaks: d.breaks(), Failing: true})
+		d.problem(Problem{Kind: kind, What: what, Error: r.Create.Error, Since: r.Create.Since, Next: r.Create.At, Breaks: d.breaks(), Failing: true})
 	} else if g == nil && r.served(-1) {
 		d.problem(Problem{Kind: ProblemNoToken, What: "has no working token", Breaks: now, Failing: true})
 	}

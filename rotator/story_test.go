@@ -720,3 +720,30 @@ func TestNewTokenIsPushedWithoutTheBackoffOfTheOldOne(t *testing.T) {
 	holds(t, w, "a", "sgpt_3")
 	holds(t, w, "b", "sgpt_3")
 }
+
+func TestRefusedManagementTokenIsTold(t *testing.T) {
+	w := simulate.New(start)
+	e := entry(t, w, "bot", w.Outlet("a", true, false))
+	w.Outage(func(call string) error {
+		if call == "create" {
+			return fmt.Errorf("%w: %w", rotator.ErrRejected, rotator.ErrUnauthorized)
+		}
+		return nil
+	})
+	p := begin(t, w, e)
+	run(t, p, start.Add(hour))
+	rep := rotator.Describe([]rotator.Entry{e}, []rotator.Record{*w.Store.Record("bot")}, w.Now())
+	if len(rep.Problems) != 1 || rep.Problems[0].Kind != rotator.ProblemManagement {
+		t.Errorf("problems = %+v, want the management token's", rep.Problems)
+	}
+	w.Outage(down("check memory:a"))
+	w.Store.Ask(rotator.Ask{Entry: "bot", Than: 0, By: "ops", At: w.Now()})
+	run(t, p, w.Now().Add(time.Minute))
+	rep = rotator.Describe([]rotator.Entry{e}, []rotator.Record{*w.Store.Record("bot")}, w.Now())
+	if len(rep.Problems) != 1 || rep.Problems[0].Kind != rotator.ProblemPreflight {
+		t.Errorf("problems = %+v, want the sink's", rep.Problems)
+	}
+	if got := rep.Problems[0].Error; strings.Contains(got, "check") {
+		t.Errorf("the cause %q names the call: sinks say themselves what they did", got)
+	}
+}

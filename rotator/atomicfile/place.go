@@ -163,10 +163,21 @@ func (e *openError) Error() string {
 
 func (e *openError) Unwrap() error { return e.err }
 
+// missingError says that the folder of a path is not there; the system's own words would only say
+// it again.
+type missingError struct {
+	dir string
+	err error
+}
+
+func (e *missingError) Error() string {
+	return fmt.Sprintf("folder %s does not exist: create it with mkdir -p %s (it is not created for you)", e.dir, shellWord(e.dir))
+}
+
+func (e *missingError) Unwrap() error { return e.err }
+
 func missingFolder(path string, err error) error {
-	dir := filepath.Dir(filepath.Clean(path))
-	return fmt.Errorf("folder %s does not exist: create it with mkdir -p %s; it is not created for you: %w",
-		dir, shellWord(dir), err)
+	return &missingError{dir: filepath.Dir(filepath.Clean(path)), err: err}
 }
 
 // shellWord quotes a path for a command that somebody may paste.
