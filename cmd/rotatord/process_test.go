@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"os"
@@ -151,6 +152,71 @@ func (s *stage) accounted(entries int) {
 	}
 }
 
+// place is one value in an env file.
+type place struct{ path, key string }
+
+func (p place) String() string { return p.key + " of " + filepath.Base(p.path) }
+
+// accepted asks the API whether it takes a value, as one does who found it in a sink.
+func (s *stage) accepted(value string) bool {
+	s.t.Helper()
+	req, err := http.NewRequest(http.MethodGet, s.url+"/api/v2/me", nil)
+	if err != nil {
+		s.t.Error(err)
+		return false
+	}
+	req.Header.Set("Authorization", "Bearer "+value)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Error(err)
+		return false
+	}
+	defer res.Body.Close()
+	io.Copy(io.Discard, res.Body) // so that the connection is used again
+	return res.StatusCode == http.StatusOK
+}
+
+// witness looks at places all the time, until end is called, and reports whoever would be left
+// with a dead token there, or with none where one was. seen counts, for each place, how often it
+// held a token that the API took.
+func (s *stage) witness(places ...place) (end func() map[place]int) {
+	seen := map[place]int{}
+	done, over := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(over)
+		reported := map[string]bool{}
+		for {
+			took := map[string]bool{}
+			for _, p := range places {
+				v := held(p.path, p.key)
+				if v != "" && !took[v] && !reported[v] {
+					took[v] = s.accepted(v)
+				}
+				switch {
+				case v == "" && seen[p] > 0:
+					s.t.Errorf("%s was there and is gone", p)
+				case took[v]:
+					seen[p]++
+				case v != "" && !reported[v] && held(p.path, p.key) == v: // else it was replaced before it was revoked
+					reported[v] = true
+					s.t.Errorf("%s is a dead token", p)
+				}
+			}
+			select {
+			case <-done:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	stop := sync.OnceFunc(func() { close(done); <-over })
+	s.t.Cleanup(stop)
+	return func() map[place]int {
+		stop()
+		return seen
+	}
+}
+
 const killed = `version: 1
 api: {requests_per_minute: 60000}
 daemon: {settle: 200ms, fuse: {creates_per_day: 1000, live: 1000}}
@@ -169,7 +235,10 @@ tokens:
 // whether somebody who reads the sinks is left with a dead token.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	const rounds = 40
+	const (
+		rounds = 40
+		first  = 5 // of them try to make the first tokens, one after the other
+	)
 	seed := rand.Uint64()
 	if text := os.Getenv("ROTATORD_TEST_SEED"); text != "" {
 		var err error
@@ -180,76 +249,43 @@ func TestKilled(t *testing.T) {
 	dice := rand.New(rand.NewPCG(seed, seed))
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("ROTATORD_TEST_SEED=%d draws the same delays", seed)
+			t.Logf("ROTATORD_TEST_SEED=%d draws the same commands and the same shares of their lives", seed)
 		}
 	})
-	s := newStage(t, killed)
-	type place struct{ path, key string }
-	var places []place
-	for _, p := range []place{{"app.env", "A"}, {"other.env", "A"}, {"app.env", "B"}} {
-		places = append(places, place{filepath.Join(s.dir, p.path), p.key})
-	}
-
-	done, seen := make(chan struct{}), make(map[place]int)
-	var witness sync.WaitGroup
-	witness.Go(func() {
-		dead := map[string]bool{} // told already
-		for {
-			for _, p := range places {
-				v := held(p.path, p.key)
-				switch {
-				case v == "" && seen[p] > 0:
-					t.Errorf("%s of %s was there and is gone", p.key, p.path)
-				case v == "" || dead[v]:
-				case s.api.Alive(v):
-					seen[p]++
-				case held(p.path, p.key) == v: // else it was replaced before it was revoked
-					dead[v] = true
-					t.Errorf("%s of %s is a dead token", p.key, p.path)
-				}
-			}
-			select {
-			case <-done:
-				return
-			case <-time.After(time.Millisecond):
-			}
-		}
-	})
-	end := sync.OnceFunc(func() { close(done); witness.Wait() })
-	defer end()
-
-	// How long is a life? The first one makes tokens, the second one replaces them.
-	commands := [][]string{{"once"}, {"rotate", "--all", "--compromised"}, {"rotate", "--all"}, {"rotate", "a", "--compromised"}, {"run"}}
-	var life time.Duration
-	measure := func() {
+	// A kill may strike at any moment of a life, and a little after it. How long a life is depends
+	// on the machine, and on what else it does just now: it is measured, and measured again.
+	lived := func(s *stage, args ...string) time.Duration {
 		begun := time.Now()
-		s.execute(exitOK, "rotate", "--all", "--compromised")
-		life = time.Since(begun)
+		s.execute(exitOK, args...)
+		return time.Since(begun)
 	}
-	struck, rotations := 0, s.api.Made()
+	life := lived(newStage(t, killed), "once") // from nothing; another stage's, so that ours still begins with nothing
+
+	s := newStage(t, killed)
+	a, other, b := place{filepath.Join(s.dir, "app.env"), "A"}, place{filepath.Join(s.dir, "other.env"), "A"}, place{filepath.Join(s.dir, "app.env"), "B"}
+	end := s.witness(a, other, b)
+	commands := [][]string{{"once"}, {"rotate", "--all", "--compromised"}, {"rotate", "--all"}, {"rotate", "a", "--compromised"}, {"run"}}
+	struck := 0
 	for round := range rounds {
-		if round == 10 {
-			measure() // until then, the first life counts: from nothing
+		if round >= first && round%10 == first {
+			life = lived(s, "rotate", "--all", "--compromised")
 		}
-		if life == 0 {
-			life = 150 * time.Millisecond
+		args := commands[0]
+		if round >= first {
+			args = commands[dice.IntN(len(commands))]
 		}
-		args := commands[1+dice.IntN(len(commands)-1)]
-		if round < 5 {
-			args = commands[0] // nothing is there yet
-		}
+		delay := time.Duration(dice.Float64() * 1.2 * float64(life))
 		cmd, output := s.process(nil, args...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
 		exited := make(chan error, 1)
 		go func() { exited <- cmd.Wait() }()
-		delay := time.Duration(dice.Int64N(int64(life)*6/5 + 1))
 		var err error
 		select {
 		case err = <-exited:
 		case <-time.After(delay):
-			cmd.Process.Kill() //nolint:errcheck // it may just have ended
+			cmd.Process.Kill() // it may just have ended
 			err = <-exited
 		}
 		if code := ended(t, err); code > 0 {
@@ -257,53 +293,51 @@ func TestKilled(t *testing.T) {
 		} else if code < 0 {
 			struck++
 		}
-		if round < 5 && round%2 == 0 {
-			continue // killed twice in a row
+		if round < first || (dice.IntN(3) == 0 && round < rounds-1) {
+			continue // the next one begins with what this one left
 		}
-		for try := 0; ; try++ {
-			cmd, output := s.process(nil, "once")
-			code := ended(t, cmd.Run())
-			if code == exitOK {
-				break
-			}
-			if try == 5 {
-				t.Fatalf("round %d: after kill -9 in %v, once ends with %d again and again:\n%s", round, args, code, output)
-			}
+		cmd, output = s.process(nil, "once")
+		if code := ended(t, cmd.Run()); code != exitOK {
+			t.Fatalf("round %d: %v was killed after %v, and once ends with %d:\n%s", round, args, delay, code, output)
 		}
-		for _, p := range places {
-			if !s.api.Alive(held(p.path, p.key)) {
-				t.Errorf("round %d: after kill -9 in %v, %s of %s is no live token", round, args, p.key, p.path)
+		for _, p := range []place{a, other, b} {
+			if !s.accepted(held(p.path, p.key)) {
+				t.Errorf("%s is no live token", p)
 			}
 		}
-		if held(places[0].path, "A") != held(places[1].path, "A") {
-			t.Errorf("round %d: the two sinks of a hold different tokens", round)
+		if held(a.path, a.key) != held(other.path, other.key) {
+			t.Error("the two sinks of a hold different tokens")
 		}
 		s.accounted(2)
+		for entry, p := range map[string]place{"a": a, "b": b} {
+			if out := s.feed(held(p.path, p.key)+"\n", exitOK, "identify", "--offline"); !strings.Contains(out, " of "+entry+", current") {
+				t.Errorf("%s is not what the record of %s says: %s", p, entry, out)
+			}
+		}
 		if t.Failed() {
-			t.Fatalf("round %d: %v was killed after %v", round, args, delay)
+			t.Fatalf("round %d: %v was killed after %v, then: once\n%s", round, args, delay, output)
 		}
 	}
-	end()
-	for _, p := range places {
-		if seen[p] == 0 {
-			t.Errorf("the witness never saw %s of %s", p.key, p.path)
+	for p, n := range end() {
+		if n < rounds {
+			t.Errorf("the witness saw %s only %d times", p, n)
 		}
 	}
-	if struck < rounds/4 || s.api.Made()-rotations < rounds/4 {
-		t.Errorf("%d kills struck and %d tokens were made: this test tests nothing", struck, s.api.Made()-rotations)
+	if struck < rounds/4 || s.api.Made() < rounds/4 {
+		t.Errorf("%d kills struck, and %d tokens were made: this test tests nothing", struck, s.api.Made())
 	}
-	s.clean(filepath.Join(s.dir, "state"))
+	s.clean()
 }
 
 // plaintext is what every token of the stand-in looks like, the management token and half of one too.
 var plaintext = regexp.MustCompile(`sgpt_[a-z2-7]{4}`)
 
-// clean asserts that no file below a folder holds a plaintext.
-func (s *stage) clean(dir string, tokens ...string) {
+// clean asserts that no file of the host holds a plaintext, but for the env files.
+func (s *stage) clean(tokens ...string) {
 	s.t.Helper()
 	files := 0
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	err := filepath.WalkDir(s.dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasPrefix(d.Name(), ".") && filepath.Ext(path) == ".env" {
 			return err
 		}
 		files++
@@ -311,8 +345,8 @@ func (s *stage) clean(dir string, tokens ...string) {
 		s.noCanary(path, b, tokens...)
 		return err
 	})
-	if err != nil || files == 0 {
-		s.t.Errorf("%d files in %s: %v", files, dir, err)
+	if err != nil || files < 3 { // rotation.yaml, the state, its lock
+		s.t.Errorf("%d files in %s: %v", files, s.dir, err)
 	}
 }
 
@@ -335,8 +369,8 @@ func (s *stage) noCanary(where string, text []byte, tokens ...string) {
 }
 
 // watched runs a command while a sampler reads the argv and environment of it and of all its
-// descendants; it returns them by process, and its output.
-func (s *stage) watched(env []string, args ...string) (own, children map[string][]byte, output []byte) {
+// descendants; it returns those texts, and what was printed.
+func (s *stage) watched(want int, env []string, args ...string) (own, children map[string][]byte, output []byte) {
 	s.t.Helper()
 	cmd, out := s.process(env, args...)
 	if err := cmd.Start(); err != nil {
@@ -373,7 +407,9 @@ func (s *stage) watched(env []string, args ...string) (own, children map[string]
 		}
 		select {
 		case err := <-exited:
-			ended(s.t, err)
+			if code := ended(s.t, err); code != want {
+				s.t.Errorf("rotatord %v: exit code %d, want %d\n%s", args, code, want, out)
+			}
 			return own, children, out.Bytes()
 		case <-time.After(2 * time.Millisecond):
 		}
@@ -389,8 +425,8 @@ func TestCanary(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, script := range map[string]string{
-		// Both print all that they know, and keep it where the test can read it.
-		"good": "#!/bin/sh\ncat >\"$0.held\"\ncat \"$0.held\" >>\"$0.all\"\nenv >>\"$0.environ\"\ntr '\\0' ' ' </proc/$$/cmdline >>\"$0.cmdline\"\ncat \"$0.held\"; cat \"$0.held\" >&2\nsleep 0.1\n",
+		// Both print the token, and leave what else they were given where the test reads it.
+		"good": "#!/bin/sh\ncat >\"$0.held\"\nenv >>\"$0.environ\"\ntr '\\0' ' ' </proc/$$/cmdline >>\"$0.cmdline\"\ncat \"$0.held\"; cat \"$0.held\" >&2\nsleep 0.1\n",
 		"bad":  "#!/bin/sh\ncat >\"$0.held\"\nenv >>\"$0.environ\"\ncat \"$0.held\"; cat \"$0.held\" >&2\nsleep 0.1\nexit 7\n",
 	} {
 		if err := os.WriteFile(filepath.Join(tools, name), []byte(script), 0o700); err != nil {
@@ -416,22 +452,20 @@ tokens:
 	for i, kind := range []sandbox.Kind{sandbox.CutAfter, sandbox.GarbledAfter, sandbox.DropAfter} {
 		s.api.Inject(sandbox.Fault{Op: sandbox.OpCreate, Kind: kind, Times: 1})
 		s.api.Inject(sandbox.Fault{Op: sandbox.OpMe, Kind: sandbox.ServerError, Times: 1, After: i})
-		args, env := []string{"rotate", "bot", "--timeout", "20s"}, []string(nil)
+		want, args, env := exitOK, []string{"rotate", "bot", "--timeout", "6s"}, []string(nil)
 		if i == 0 {
-			args = []string{"once", "--patience", "3s"}
+			want, args = exitFailed, []string{"once", "--patience", "3s"}
 		}
 		if i == 2 {
 			env = management // its own environment has it then, but no child's
 		}
-		own, children, out := s.watched(env, args...)
+		os.Remove(filepath.Join(tools, "good.held"))
+		own, children, out := s.watched(want, env, args...)
 		outputs = append(outputs, out...)
 		tok := s.token("BOT_TOKEN")
 		tokens = append(tokens, tok)
 		if b, err := os.ReadFile(filepath.Join(tools, "good.held")); err != nil || strings.TrimSpace(string(b)) != tok {
 			t.Errorf("rotatord %v: the program of the exec sink did not get the token: %v\n%s", args, err, out)
-		}
-		if _, err := os.Stat(filepath.Join(tools, "bad.held")); err != nil {
-			t.Errorf("the failing sink was not tried: %v", err)
 		}
 		for what, text := range own {
 			if i != 2 || strings.HasPrefix(what, "cmdline") {
@@ -450,8 +484,17 @@ tokens:
 		s.api.Clear()
 	}
 	for _, args := range [][]string{
-		{"status"}, {"status", "--json"}, {"status", "bot"}, {"plan"}, {"plan", "--json"}, {"history"}, {"history", "--format", "jsonl"},
-		{"validate"}, {"validate", "--json"}, {"health"}, {"version", "--json"},
+		{"status"},
+		{"status", "--json"},
+		{"status", "bot"},
+		{"plan"},
+		{"plan", "--json"},
+		{"history"},
+		{"history", "--format", "jsonl"},
+		{"validate"},
+		{"validate", "--json"},
+		{"health"},
+		{"version", "--json"},
 	} {
 		cmd, out := s.process(nil, args...)
 		ended(t, cmd.Run())
@@ -469,7 +512,11 @@ tokens:
 		}
 	}
 	s.noCanary("what was printed", outputs, tokens...)
-	s.clean(filepath.Join(s.dir, "state"), tokens...)
+	// Two streams of the good one for each token, and of the bad one at least once.
+	if n := bytes.Count(outputs, []byte("[redacted]")); n < 8 {
+		t.Errorf("what the programs print was logged %d times: there was nothing to redact", n)
+	}
+	s.clean(tokens...)
 	for _, name := range []string{"good.environ", "good.cmdline", "bad.environ"} {
 		b, err := os.ReadFile(filepath.Join(tools, name))
 		if err != nil || len(b) == 0 {
@@ -526,17 +573,17 @@ tokens:
 	}
 	s.execute(exitOK, "once")
 	first, other := s.token("A"), s.token("B")
-	if inVault() != first || !s.api.Alive(first) || !s.api.Alive(other) {
+	if inVault() != first || !s.accepted(first) || !s.accepted(other) {
 		t.Fatal("after once, the sinks do not hold live tokens")
 	}
 
 	vault.Must(t, http.MethodPut, "sys/seal", nil)
 	out := s.execute(exitFailed, "rotate", "a", "--timeout", "1s")
-	if creates("a") != 1 || s.token("A") != first || !s.api.Alive(first) {
+	if creates("a") != 1 || s.token("A") != first || !s.accepted(first) {
 		t.Errorf("with Vault sealed, %d creates for a, want 1\n%s", creates("a"), out)
 	}
 	s.execute(exitOK, "rotate", "b")
-	if creates("b") != 2 || s.token("B") == other || !s.api.Alive(s.token("B")) {
+	if creates("b") != 2 || s.token("B") == other || !s.accepted(s.token("B")) {
 		t.Errorf("b was not rotated once: %d creates", creates("b"))
 	}
 	if creates("a") != 1 {
@@ -554,12 +601,12 @@ tokens:
 	}
 	out = s.execute(exitOK, "once")
 	second := s.token("A")
-	if second == first || inVault() != second || !s.api.Alive(second) || !s.api.Alive(first) {
+	if second == first || inVault() != second || !s.accepted(second) || !s.accepted(first) {
 		t.Errorf("with Vault back, once did not fulfil the wish\n%s", out)
 	}
 	if creates("a") != 2 || creates("b") != 2 {
 		t.Errorf("%d creates for a, %d for b, want 2 and 2", creates("a"), creates("b"))
 	}
 	s.accounted(2)
-	s.clean(filepath.Join(s.dir, "state"), first, second, other)
+	s.clean(first, second, other)
 }
