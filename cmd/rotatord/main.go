@@ -7,12 +7,17 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"time"
 	_ "time/tzdata" // a bare image has no time zones
 )
 
 func main() {
+	if err := keepMemory(); err != nil {
+		fmt.Fprintln(os.Stderr, "rotatord:", err)
+		os.Exit(exitFailed)
+	}
 	os.Exit(run(context.Background(), os.Args[1:], environment{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
 		getenv: os.Getenv, environ: os.Environ, now: time.Now,
