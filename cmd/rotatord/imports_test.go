@@ -15,7 +15,7 @@ const module = "github.com/rotatord/rotatord/"
 var mayImport = map[string][]string{
 	"cmd/rotatord": {
 		"cmd/rotatord/config", "rotator", "rotator/field", "rotator/schedule", "rotator/sitegpt",
-		"rotator/sitegpt/sandbox", "rotator/store", "sinks",
+		"rotator/sitegpt/sandbox", "rotator/simulate", "rotator/store", "sinks",
 	},
 	"cmd/rotatord/config":     {"rotator", "rotator/field", "rotator/schedule", "rotator/sitegpt", "sinks", "sinks/vaultkv"},
 	"rotator":                 {},
