@@ -57,8 +57,8 @@ func (e *Engine) create(soft, hard context.Context, w *work, s Step) error {
 		}
 		ev := g.about(EventIntended)
 		ev.Detail = s.Why
-		if s.Asked {
-			ev.By = strings.TrimPrefix(s.Why, "asked by ")
+		if by, ok := strings.CutPrefix(s.Why, "asked by "); ok && s.Asked {
+			ev.By = by
 		}
 		return []Event{ev}
 	})
@@ -257,6 +257,7 @@ func (e *Engine) createFailed(ctx context.Context, w *work, doing string, asked 
 	return e.save(ctx, w, func(r *Record) []Event {
 		at := r.Create.fail(w.name+"/create", now, entry.left(&rec, now, 0), retryAfter(err), err)
 		r.Problem, r.AskTried = doing, asked
+		r.OnRemove, r.Overlap = entry.OnRemove, entry.Timing.Overlap
 		return []Event{{Kind: EventFailed, Detail: doing, Error: err.Error(), Next: at}}
 	})
 }
