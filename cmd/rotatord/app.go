@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/field"
 	"github.com/rotatord/rotatord/rotator/store"
 )
 
@@ -65,8 +67,10 @@ func (s *envSecret) EnvDecode(v string) error {
 type app struct {
 	environment
 	set        settings
+	args       []string // of the command line
 	allowEmpty bool
-	inSandbox  bool // status looks at a rehearsal
+	inSandbox  bool // --sandbox: a rehearsal
+	wishJSON   bool // --json of commands that save a wish
 }
 
 // codeError carries an exit code. With a nil err, everything was said already.
@@ -90,7 +94,7 @@ func usage(format string, args ...any) error {
 
 // run is the whole program but for the process around it; it returns the exit code.
 func run(ctx context.Context, args []string, env environment) int {
-	a := &app{environment: env}
+	a := &app{environment: env, args: args}
 	if err := envconfig.ProcessWith(ctx, &envconfig.Config{Target: &a.set, Lookuper: lookuper(env.getenv)}); err != nil {
 		fmt.Fprintln(env.stderr, "rotatord: environment:", err)
 		return exitUsage
@@ -112,6 +116,7 @@ func exitCode(err error) int {
 	var coded *codeError
 	var held *store.HeldError
 	var owner *store.OwnerError
+	var missing *noStateError
 	switch {
 	case err == nil:
 		return exitOK
@@ -119,7 +124,7 @@ func exitCode(err error) int {
 		return exitHeld
 	case errors.As(err, &coded):
 		return coded.code
-	case errors.As(err, &owner):
+	case errors.As(err, &owner), errors.As(err, &missing):
 		return exitUsage
 	}
 	return exitFailed
@@ -144,10 +149,10 @@ to every sink, and lets the old one die once its users have had time to move.
 Try it without an account:  rotatord run --sandbox
 
 Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage or configuration,
-3 another rotatord holds the state.`,
+3 another rotatord holds the state, 4 (plan --exit-code) something would change.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          cobra.NoArgs,
+		Args:          noArguments,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
@@ -176,21 +181,41 @@ Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage or configuration
 	group("rest", a.runCommand(), a.onceCommand(), a.healthCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("rest")
 	root.SetCompletionCommandGroupID("rest")
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd(a.args...)
 	a.strictArgs(root)
 	return root
 }
 
-// strictArgs turns cobra's own complaints about arguments into usage errors.
+// strictArgs turns complaints about arguments into usage errors, in our words.
 func (a *app) strictArgs(c *cobra.Command) {
-	if check := c.Args; check != nil {
+	check := c.Args
+	switch {
+	case c.Name() == "help": // cobra's own prints the root's help for a command that there is not
+		check = func(c *cobra.Command, args []string) error {
+			for at := c.Root(); len(args) > 0; args = args[1:] {
+				i := slices.IndexFunc(at.Commands(), func(sub *cobra.Command) bool { return sub.Name() == args[0] })
+				if i < 0 {
+					return noCommand(at, args[0])
+				}
+				at = at.Commands()[i]
+			}
+			return nil
+		}
+	case c.HasSubCommands():
+		if !c.Runnable() { // else cobra looks at no arguments
+			c.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
+		check = func(c *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return noCommand(c, args[0])
+			}
+			return nil
+		}
+	}
+	if check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
 			if err := check(c, args); err != nil {
-				if c == c.Root() && len(args) > 0 {
-					err = fmt.Errorf("there is no command %q", args[0])
-					if s := c.SuggestionsFor(args[0]); len(s) > 0 {
-						err = fmt.Errorf("%w: did you mean %s?", err, strings.Join(s, " or "))
-					}
-				}
 				return usage("%w\ntry: %s --help", err, c.CommandPath())
 			}
 			return nil
@@ -198,6 +223,36 @@ func (a *app) strictArgs(c *cobra.Command) {
 	}
 	for _, sub := range c.Commands() {
 		a.strictArgs(sub)
+	}
+}
+
+// noCommand says that c has no command of this name, and which one may be meant.
+func noCommand(c *cobra.Command, name string) error {
+	var known []string
+	for _, sub := range c.Commands() {
+		known = append(known, sub.Name())
+	}
+	if near := field.Nearest(name, known); near != "" {
+		return fmt.Errorf("there is no command %q (did you mean %q?)", name, near)
+	}
+	return fmt.Errorf("there is no command %q", name)
+}
+
+// noArguments is for commands that take none.
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("no arguments are taken, and %q is one", args[0])
+	}
+	return nil
+}
+
+// oneAtMost is for commands that take one argument, or none.
+func oneAtMost(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return fmt.Errorf("%s at most is taken, not %d", what, len(args))
+		}
+		return nil
 	}
 }
 
@@ -218,6 +273,8 @@ func (a *app) configPath() string {
 // stateDir is where the state is.
 func (a *app) stateDir() (string, error) {
 	switch {
+	case a.inSandbox:
+		return sandboxPath("state")
 	case a.set.StateDir != "":
 		return a.set.StateDir, nil
 	case a.set.StateEnv != "":

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,8 @@ type stage struct {
 	api    *sandbox.Server
 	url    string
 	output strings.Builder // everything that any command printed
+	env    map[string]string
+	stderr string // of the last command
 }
 
 func newStage(t *testing.T, config string) *stage {
@@ -63,12 +66,14 @@ func (s *stage) feed(stdin string, want int, args ...string) string {
 		"ROTATORD_CONFIG": filepath.Join(s.dir, "rotation.yaml"), "ROTATORD_STATE_DIR": filepath.Join(s.dir, "state"),
 		"SITEGPT_API_BASE": s.url, "SITEGPT_API_TOKEN": s.api.Management().Reveal(), "ROTATORD_LOG_LEVEL": "debug",
 	}
+	maps.Copy(env, s.env)
 	var out, errs bytes.Buffer
 	code := run(context.Background(), args, environment{
 		stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs,
 		getenv: func(k string) string { return env[k] }, environ: func() []string { return nil }, now: time.Now,
 	})
 	s.output.WriteString(out.String() + errs.String())
+	s.stderr = errs.String()
 	if code != want {
 		s.t.Fatalf("rotatord %v: exit code %d, want %d\n%s%s", args, code, want, &out, &errs)
 	}

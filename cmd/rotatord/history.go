@@ -17,14 +17,21 @@ import (
 func (a *app) historyCommand() *cobra.Command {
 	var since durationFlag
 	var limit int
+	var asJSON bool
 	format := "table"
 	c := &cobra.Command{
 		Use:   "history [NAME]",
 		Short: "Show what happened, oldest first",
 		Long: `Show what happened to one token, or to all: creates, pushes, promotions, revocations,
 holds, and what people asked for. A NAME may be a glob. Plaintexts are nowhere in it.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneAtMost("one NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
+			switch {
+			case limit < 0:
+				return usage("--limit %d: use a number of events, or 0 for all", limit)
+			case asJSON:
+				format = "json"
+			}
 			q := store.Query{Limit: limit, Newest: limit > 0}
 			if len(args) > 0 {
 				q.Entry = args[0]
@@ -38,19 +45,21 @@ holds, and what people asked for. A NAME may be a glob. Plaintexts are nowhere i
 	f := c.Flags()
 	f.Var(&since, "since", "only what is younger than this: 36h, 7d")
 	f.IntVar(&limit, "limit", 0, "only the last so many events")
-	f.StringVar(&format, "format", format, "table or jsonl")
+	f.StringVar(&format, "format", format, "table, json or jsonl")
+	f.BoolVar(&asJSON, "json", false, "print JSON (the same as --format json)")
+	a.sandboxFlag(c, lookSandbox)
 	return c
 }
 
 func (a *app) history(ctx context.Context, q store.Query, format string) error {
-	if format != "table" && format != "jsonl" {
-		return usage("format %q: use table or jsonl", format)
+	if format != "table" && format != "json" && format != "jsonl" {
+		return usage("format %q: use table, json or jsonl", format)
 	}
 	dir, err := a.stateDir()
 	if err != nil {
 		return err
 	}
-	st, err := store.OpenReader(ctx, dir)
+	st, err := a.reader(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -63,6 +72,20 @@ func (a *app) history(ctx context.Context, q store.Query, format string) error {
 		for i, j := 0, len(events)-1; i < j; i, j = i+1, j-1 {
 			events[i], events[j] = events[j], events[i]
 		}
+	}
+	if len(events) == 0 && q.Entry != "" {
+		if err := a.anyRecord(ctx, st, q.Entry); err != nil {
+			return err
+		}
+	}
+	if format == "json" {
+		if events == nil {
+			events = []rotator.Event{}
+		}
+		return printJSON(a.stdout, struct {
+			Format int             `json:"format"`
+			Events []rotator.Event `json:"events"`
+		}{1, events})
 	}
 	if format == "jsonl" {
 		enc := json.NewEncoder(a.stdout)
@@ -90,6 +113,21 @@ func (a *app) history(ctx context.Context, q store.Query, format string) error {
 	return w.Flush()
 }
 
+// anyRecord returns an error if pattern names no token that this state knows: nothing happened to
+// it because nobody has heard of it.
+func (a *app) anyRecord(ctx context.Context, st *store.Reader, pattern string) error {
+	records, err := st.Records(ctx)
+	if err != nil {
+		return err
+	}
+	var known []string
+	for i := range records {
+		known = append(known, records[i].Name)
+	}
+	_, err = expand([]string{pattern}, known)
+	return err
+}
+
 func eventDetail(ev rotator.Event) string {
 	var parts []string
 	add := func(s string) {
@@ -103,7 +141,7 @@ func eventDetail(ev rotator.Event) string {
 		add("id " + ev.ID)
 		add("expires " + ev.Expires.Local().Format(time.DateTime))
 	}
-	add(ev.Error)
+	add(strings.ReplaceAll(ev.Error, "\n", "; "))
 	if !ev.Next.IsZero() && ev.Kind != rotator.EventCreated {
 		add("next " + ev.Next.Local().Format(time.DateTime))
 	}

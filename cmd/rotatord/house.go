@@ -30,17 +30,22 @@ import (
 func (a *app) load() (*config.Config, error) {
 	path := a.configPath()
 	c, problems, err := config.Load(path, config.Options{Now: a.now(), AllowEmpty: a.allowEmpty})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, usage("there is no %s: name it with --config or ROTATORD_CONFIG", path)
-	}
 	if err != nil {
-		return nil, usage("configuration: %w", err)
+		return nil, unreadable(path, err)
 	}
 	if c == nil {
 		problems.WriteText(a.stderr) //nolint:errcheck // there is nowhere else to complain
 		return nil, usage("%s is refused: %s", path, count(problems.Errors(), "error"))
 	}
 	return c, nil
+}
+
+// unreadable says that there is no configuration to be had at path.
+func unreadable(path string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return usage("there is no %s: name it with --config or ROTATORD_CONFIG", path)
+	}
+	return usage("%w", err)
 }
 
 func count(n int, what string) string {
@@ -59,6 +64,9 @@ func (a *app) base(c *config.Config) string {
 // a file that is replaced counts from then on.
 func (a *app) bearer(c *config.Config) (func() rotator.Secret, error) {
 	if !a.set.Token.IsZero() {
+		if strings.ContainsFunc(a.set.Token.Reveal(), func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
+			return nil, usage("SITEGPT_API_TOKEN has blanks or other characters that no token has: set it to the token alone")
+		}
 		return func() rotator.Secret { return a.set.Token.Secret }, nil
 	}
 	ref := c.API.Token
@@ -98,7 +106,11 @@ func (a *app) client(c *config.Config, bearer func() rotator.Secret) (*sitegpt.C
 		UserAgent: "rotatord/" + buildVersion(), Limiter: limiter, Now: a.now,
 	})
 	if err != nil {
-		return nil, nil, usage("api.base_url: %w", err)
+		name := "api.base_url"
+		if a.set.Base != "" {
+			name = "SITEGPT_API_BASE"
+		}
+		return nil, nil, usage("%s: %w", name, err)
 	}
 	return client, limiter, nil
 }
@@ -125,6 +137,7 @@ type house struct {
 	engine *rotator.Engine
 	opener *sinks.Opener
 	only   []string
+	move   func(*config.Config) error // of a rehearsal; nil: for real
 }
 
 // how tells open what the command wants.
@@ -164,6 +177,9 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 		}
 	}
 	b := &house{a: a, log: log, config: c, only: h.only}
+	if h.rehearsal != nil {
+		b.move = h.rehearsal.move
+	}
 	defer func() {
 		if err != nil {
 			b.close()
@@ -300,9 +316,16 @@ func (p *pinned) check(ctx context.Context) error {
 	return nil
 }
 
+// unsent says in the words of its cause that a create was not even sent.
+type unsent struct{ error }
+
+func (u unsent) Unwrap() error { return u.error }
+
+func (unsent) Is(target error) bool { return target == rotator.ErrRefused }
+
 func (p *pinned) Create(ctx context.Context, r rotator.Request) (rotator.Issued, error) {
 	if err := p.check(ctx); err != nil {
-		return rotator.Issued{}, fmt.Errorf("%w: %w", rotator.ErrRefused, err)
+		return rotator.Issued{}, unsent{err}
 	}
 	return p.API.Create(ctx, r)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotatord/rotatord/rotator"
-	"github.com/rotatord/rotatord/rotator/store"
 )
 
 func (a *app) identifyCommand() *cobra.Command {
@@ -24,7 +23,7 @@ func (a *app) identifyCommand() *cobra.Command {
 whether SiteGPT still accepts it. The token is compared by its keyed hash; it is not
 stored, and not printed. Exit code 1: it is none of ours.`,
 		Example: `  rotatord identify < found.txt`,
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.identify(c.Context(), asJSON, offline)
 		},
@@ -62,7 +61,7 @@ func (a *app) identify(ctx context.Context, asJSON, offline bool) error {
 	if err != nil {
 		return err
 	}
-	st, err := store.OpenReader(ctx, dir)
+	st, err := a.reader(ctx, dir)
 	if err != nil {
 		return err
 	}

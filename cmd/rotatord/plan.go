@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/store"
 	"github.com/rotatord/rotatord/sinks"
 )
 
@@ -34,22 +36,28 @@ stand in the way. Nothing is changed, and SiteGPT is not asked.`,
 	f := c.Flags()
 	f.BoolVar(&o.json, "json", false, "print JSON")
 	f.BoolVar(&o.offline, "offline", false, "do not look into the sinks")
+	a.sandboxFlag(c, lookSandbox)
 	f.BoolVar(&o.exitCode, "exit-code", false, "exit with 4 when something would change")
 	return c
 }
 
 // planned is what would happen to one token.
 type planned struct {
-	Token string         `json:"token"`
-	Steps []rotator.Step `json:"steps"`
-	Sinks []plannedSink  `json:"sinks,omitempty"`
-	Next  time.Time      `json:"next_rotation,omitzero"`
+	Token    string            `json:"token"`
+	Steps    []rotator.Step    `json:"steps"`
+	Stopped  *rotator.Step     `json:"stopped,omitempty"` // a create that is due, and waits for the sinks
+	Sinks    []plannedSink     `json:"sinks,omitempty"`
+	Problems []rotator.Problem `json:"problems,omitempty"` // why nothing is done, or not yet
+	Next     time.Time         `json:"next_rotation,omitzero"`
 }
 
 // plannedSink is a sink about which a plan has something to say.
 type plannedSink struct {
-	Name string `json:"name"`
-	Says string `json:"says"`
+	Name    string `json:"name"`
+	Says    string `json:"says"`
+	Refuses bool   `json:"refuses"` // a push would not work, or is not allowed to overwrite what is there
+
+	place string
 }
 
 func (a *app) plan(ctx context.Context, o planOptions) error {
@@ -82,6 +90,7 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 	for _, r := range l.records {
 		records[r.Name] = r
 	}
+	rep := rotator.Describe(l.entries, l.records, now)
 	names := map[string]bool{}
 	for _, e := range l.entries {
 		names[e.Name] = true
@@ -106,7 +115,7 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 	changes := 0
 	for i := range entries {
 		e := &entries[i]
-		if !contains(selected, e.Name) {
+		if !slices.Contains(selected, e.Name) {
 			continue
 		}
 		r, ok := records[e.Name]
@@ -117,18 +126,27 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 				r.Name = e.Name
 			}
 		}
-		steps, _ := rotator.Plan(e, &r, now)
-		p := planned{Token: e.Name, Steps: steps}
-		if p.Steps == nil {
-			p.Steps = []rotator.Step{}
-		}
+		p := planned{Token: e.Name, Steps: []rotator.Step{}}
 		if g := r.Target(now); g != nil {
 			p.Next = g.Planned
 		}
 		if !o.offline && !e.Removed {
 			p.Sinks = preview(ctx, e, &r)
 		}
-		changes += len(steps)
+		steps, _ := rotator.Plan(e, &r, now)
+		for _, s := range steps {
+			if s.Kind == rotator.StepCreate && rotator.Preflight(e, &r, p.refusals(), now) != nil {
+				p.Stopped = &s
+				continue
+			}
+			p.Steps = append(p.Steps, s)
+		}
+		for _, q := range rep.Problems {
+			if q.Token == e.Name {
+				p.Problems = append(p.Problems, q)
+			}
+		}
+		changes += len(p.Steps)
 		plans = append(plans, p)
 	}
 	if o.json {
@@ -138,7 +156,7 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 			Tokens []planned `json:"tokens"`
 		}{1, now, plans})
 	} else {
-		a.printPlan(plans, changes)
+		a.printPlan(plans, changes, l.holder.Kind == store.Daemon)
 	}
 	if err == nil && o.exitCode && changes > 0 {
 		return &codeError{code: exitChanges}
@@ -146,26 +164,17 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 	return err
 }
 
-func contains(list []string, s string) bool {
-	for _, x := range list {
-		if x == s {
-			return true
-		}
-	}
-	return false
-}
-
 // preview looks into each sink: what would be overwritten, and what stands in the way.
 func preview(ctx context.Context, e *rotator.Entry, r *rotator.Record) []plannedSink {
 	var out []plannedSink
 	for i := range e.Outlets {
 		o := &e.Outlets[i]
-		say := func(format string, args ...any) {
-			out = append(out, plannedSink{Name: o.Name, Says: fmt.Sprintf(format, args...)})
+		say := func(refuses bool, format string, args ...any) {
+			out = append(out, plannedSink{Name: o.Name, Says: fmt.Sprintf(format, args...), Refuses: refuses, place: o.Place})
 		}
 		ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 		if err := o.Sink.Check(ctx); err != nil {
-			say("a push would not work: %v", err)
+			say(true, "a push would not work: %v", err)
 			cancel()
 			continue
 		}
@@ -175,51 +184,100 @@ func preview(ctx context.Context, e *rotator.Entry, r *rotator.Record) []planned
 		switch {
 		case errors.Is(err, errors.ErrUnsupported):
 		case err != nil:
-			say("cannot be read: %v", err)
+			say(true, "cannot be read: %v", err)
 		case value.IsZero() || (s != nil && s.Ever):
 		case value.IsToken():
-			say("holds a token that rotatord did not put there: it would be taken over")
+			say(false, "holds a token that rotatord did not put there: it would be taken over")
 		case o.TakeOver:
-			say("holds a value that is no token: it would be overwritten (take_over)")
+			say(false, "holds a value that is no token: it would be overwritten (take_over)")
 		default:
-			say("holds a value that is no token, and nothing is created: say take_over: true, or empty it")
+			say(true, "holds a value that is no token, and nothing is created: say take_over: true, or empty it")
 		}
 	}
 	return out
 }
 
-func (a *app) printPlan(plans []planned, changes int) {
+// refusals are the sinks that would not take a token, by place, as Preflight wants them.
+func (p *planned) refusals() map[string]error {
+	out := map[string]error{}
+	for _, s := range p.Sinks {
+		if s.Refuses {
+			out[s.place] = errors.New(s.Says)
+		}
+	}
+	return out
+}
+
+func (a *app) printPlan(plans []planned, changes int, running bool) {
 	out, now := a.stdout, a.now()
+	problems := 0
 	for _, p := range plans {
-		if len(p.Steps) == 0 {
+		for _, s := range p.Steps {
+			fmt.Fprintf(out, "+ %s: %s\n", p.Token, stepText(s))
+		}
+		switch {
+		case p.Stopped != nil:
+			fmt.Fprintf(out, "! %s: %s; but a required sink would not take it\n", p.Token, stepText(*p.Stopped))
+		case len(p.Steps) == 0 && len(p.Problems) == 0:
 			fmt.Fprintf(out, "  %s: nothing; next rotation %s\n", p.Token, when(p.Next, now))
 		}
-		for _, s := range p.Steps {
-			what := string(s.Kind)
-			if s.Kind == rotator.StepCreate {
-				what = "create generation"
-			} else if s.Number > 0 {
-				what += " generation"
-			}
-			if s.Number > 0 {
-				what += fmt.Sprintf(" %d", s.Number)
-			}
-			fmt.Fprintf(out, "+ %s: %s: %s", p.Token, what, s.Why)
-			if s.Kind == rotator.StepCreate {
-				fmt.Fprintf(out, "; scopes %s", strings.Join(s.Scopes, " "))
-				if len(s.Chatbots) > 0 {
-					fmt.Fprintf(out, "; chatbots %s", strings.Join(s.Chatbots, " "))
-				}
-			}
-			fmt.Fprintln(out)
+		for _, q := range p.told() {
+			printProblem(out, q, now, running)
+			problems++
+		}
+		if p.Stopped != nil {
+			problems++
 		}
 		for _, s := range p.Sinks {
 			fmt.Fprintf(out, "    %s: %s\n", s.Name, s.Says)
 		}
 	}
-	if changes == 0 {
-		fmt.Fprintln(out, "\nNothing to do.")
-	} else {
+	switch {
+	case changes > 0:
 		fmt.Fprintf(out, "\n%s to take now. Nothing was changed.\n", count(changes, "step"))
+	case problems > 0:
+		fmt.Fprintf(out, "\nNothing to do now, but see the %s above.\n", count(problems, "problem"))
+	default:
+		fmt.Fprintln(out, "\nNothing to do.")
 	}
+}
+
+// told are the problems that a person does not know yet: what the sinks said just now is not said
+// once more as the cause of the last failure.
+func (p *planned) told() []rotator.Problem {
+	refusals := p.refusals()
+	var out []rotator.Problem
+	for _, q := range p.Problems {
+		switch q.Kind {
+		case rotator.ProblemPreflight:
+			if p.Stopped != nil {
+				continue
+			}
+			if len(refusals) > 0 {
+				q.Error = ""
+			}
+		case rotator.ProblemSink, rotator.ProblemUnread:
+			if slices.ContainsFunc(p.Sinks, func(s plannedSink) bool { return s.Refuses && s.Name == q.Sink }) {
+				q.Error = ""
+			}
+		}
+		out = append(out, q)
+	}
+	return out
+}
+
+// stepText is a step as a person reads it.
+func stepText(s rotator.Step) string {
+	what := string(s.Kind)
+	if s.Number > 0 {
+		what += fmt.Sprintf(" generation %d", s.Number)
+	}
+	what += ": " + s.Why
+	if s.Kind == rotator.StepCreate {
+		what += "; scopes " + strings.Join(s.Scopes, " ")
+		if len(s.Chatbots) > 0 {
+			what += "; chatbots " + strings.Join(s.Chatbots, " ")
+		}
+	}
+	return what
 }

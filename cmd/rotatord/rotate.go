@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -43,6 +45,8 @@ The wish is saved first: should this command or the daemon die, it is still fulf
 	f.BoolVar(&want.Now, "now", false, "revoke every older generation at once, whoever still uses it")
 	f.BoolVar(&want.Override, "override-fuse", false, "create it even though the fuse says that there were too many")
 	f.Var(&timeout, "timeout", "how long to wait for the result; the wish stays")
+	f.BoolVar(&a.wishJSON, "json", false, "print JSON")
+	a.sandboxFlag(c, "rotate in the rehearsal in ./sandbox")
 	return c
 }
 
@@ -82,24 +86,47 @@ func (a *app) wish(ctx context.Context, command string, names []string, timeout 
 	if err != nil {
 		return err
 	}
+	if _, err := os.Stat(dir); a.inSandbox && errors.Is(err, fs.ErrNotExist) {
+		return &noStateError{dir, true}
+	}
+	// What this command could not fulfil itself is better refused than kept as a wish.
+	if _, held, err := store.Holding(dir); err == nil && !held && !a.inSandbox {
+		c, err := a.load()
+		if err != nil {
+			return err
+		}
+		if _, err := a.bearer(c); err != nil {
+			return err
+		}
+	}
 	asks, err := a.leave(soft, dir, names, ask)
 	if err != nil {
 		return err
 	}
 	deadline := a.now().Add(timeout)
-	b, err := a.open(soft, how{kind: store.Command, command: command, only: names})
-	var held *store.HeldError
-	switch {
-	case errors.As(err, &held):
-		fmt.Fprintf(a.stderr, "%s is at work (pid %d): it does it\n", cmpOr(held.Holder.Command, "another rotatord"), held.Holder.PID)
-		return a.await(soft, dir, asks, deadline)
-	case err != nil:
-		return err
+	for {
+		held, ok, err := store.Holding(dir)
+		if err == nil && ok {
+			fmt.Fprintf(a.stderr, "%s is at work (pid %d): it does it\n", cmpOr(held.Command, "another rotatord"), held.PID)
+			vacant, err := a.await(soft, dir, asks, deadline)
+			if err != nil || !vacant {
+				return err
+			}
+		}
+		b, leave, err := a.enter(soft, hard, how{kind: store.Command, command: command, only: names})
+		if held := (*store.HeldError)(nil); errors.As(err, &held) && a.now().Before(deadline) {
+			time.Sleep(100 * time.Millisecond) // somebody was quicker: it is theirs
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("%w (the wish is saved: the daemon, or the next once, fulfils it)", err)
+		}
+		defer leave()
+		b.pass(soft, hard, max(deadline.Sub(a.now()), 0))
+		leave()
+		_, records := b.engine.Snapshot()
+		return a.fulfilled(b.verdictOf(names), asks, records, true)
 	}
-	defer b.close()
-	b.pass(soft, hard, timeout)
-	_, records := b.engine.Snapshot()
-	return a.fulfilled(b.verdictOf(names), asks, records, true)
 }
 
 func cmpOr(s, other string) string {
@@ -154,16 +181,21 @@ func (a *app) leave(ctx context.Context, dir string, names []string, ask func(ro
 	return asks, nil
 }
 
-// await looks at the records that another process works on, until the wishes are fulfilled.
-func (a *app) await(ctx context.Context, dir string, asks []rotator.Ask, deadline time.Time) error {
+// await looks at the records that another process works on, until the wishes are fulfilled, or
+// until nobody works on them any more (vacant).
+func (a *app) await(ctx context.Context, dir string, asks []rotator.Ask, deadline time.Time) (vacant bool, err error) {
 	for {
-		records, err := readRecords(ctx, dir)
-		if err != nil {
-			return err
+		_, held, err := store.Holding(dir) // looked at first: the holder's last save is then seen
+		records, rerr := a.records(ctx, dir)
+		if rerr != nil {
+			return false, rerr
 		}
 		done := !slices.ContainsFunc(asks, func(w rotator.Ask) bool { return !fulfilled(w, records, a.now()) })
 		if done || !a.now().Before(deadline) || ctx.Err() != nil {
-			return a.fulfilled(nil, asks, records, done)
+			return false, a.fulfilled(nil, asks, records, done)
+		}
+		if err == nil && !held {
+			return true, nil
 		}
 		timer := time.NewTimer(250 * time.Millisecond)
 		select {
@@ -174,8 +206,8 @@ func (a *app) await(ctx context.Context, dir string, asks []rotator.Ask, deadlin
 	}
 }
 
-func readRecords(ctx context.Context, dir string) ([]rotator.Record, error) {
-	st, err := store.OpenReader(ctx, dir)
+func (a *app) records(ctx context.Context, dir string) ([]rotator.Record, error) {
+	st, err := a.reader(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -213,6 +245,9 @@ func fulfilled(w rotator.Ask, records []rotator.Record, now time.Time) bool {
 
 // fulfilled prints what became of the wishes; problems are what stands in the way.
 func (a *app) fulfilled(problems []rotator.Problem, asks []rotator.Ask, records []rotator.Record, _ bool) error {
+	if a.wishJSON {
+		return a.fulfilledJSON(problems, asks, records)
+	}
 	now := a.now()
 	var open []string
 	for _, w := range asks {
@@ -251,10 +286,53 @@ func (a *app) fulfilled(problems []rotator.Problem, asks []rotator.Ask, records 
 	}
 	for _, p := range problems {
 		if slices.Contains(open, p.Token) {
-			fmt.Fprintln(a.stderr, problemLine(p, now))
+			printProblem(a.stderr, p, now, false)
 		}
 	}
-	return &codeError{exitFailed, fmt.Errorf("not done yet: %s; the wish is saved, and the daemon, or the next once, goes on with it (see: rotatord status)", strings.Join(open, ", "))}
+	return &codeError{exitFailed, fmt.Errorf("not done yet: %s; the wish is saved, and the daemon, or the next once, goes on with it (see: rotatord status)", strings.Join(slices.Compact(open), ", "))}
+}
+
+// wishesJSON is the output of rotate --json and revoke --json.
+type wishesJSON struct {
+	Format   int               `json:"format"` // 1
+	Wishes   []wishJSON        `json:"wishes"`
+	Problems []rotator.Problem `json:"problems"` // what stands in the way
+}
+
+// wishJSON is what became of one wish.
+type wishJSON struct {
+	Token      string    `json:"token"`
+	Done       bool      `json:"done"`                 // false: it is saved, and whoever works on the state next goes on with it
+	Generation int       `json:"generation,omitempty"` // what every required sink holds, or what is to be revoked
+	ID         string    `json:"id,omitempty"`
+	Expires    time.Time `json:"expires,omitzero"`
+}
+
+func (a *app) fulfilledJSON(problems []rotator.Problem, asks []rotator.Ask, records []rotator.Record) error {
+	out := wishesJSON{Format: 1, Wishes: []wishJSON{}, Problems: []rotator.Problem{}}
+	left := false
+	now := a.now()
+	for _, w := range asks {
+		one := wishJSON{Token: w.Entry, Done: fulfilled(w, records, now), Generation: w.Revoke}
+		for i := range records {
+			if r := &records[i]; r.Name == w.Entry && w.Revoke == 0 && one.Done {
+				g := r.Current(now)
+				one.Generation, one.ID, one.Expires = g.Number, g.ID, g.Expires
+			}
+		}
+		left = left || !one.Done
+		out.Wishes = append(out.Wishes, one)
+	}
+	if left {
+		out.Problems = append(out.Problems, problems...)
+	}
+	if err := printJSON(a.stdout, out); err != nil {
+		return err
+	}
+	if left {
+		return &codeError{code: exitFailed}
+	}
+	return nil
 }
 
 // verdictOf returns what is wrong with the named entries.
@@ -276,7 +354,12 @@ every live generation of a token that is no longer in rotation.yaml.
 
 The generation that the sinks hold needs --force: "rotate NAME --compromised" replaces
 it first.`,
-		Args: cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("one NAME is needed, not %d", len(args))
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.revoke(c.Context(), args[0], generation, force, time.Duration(timeout))
 		},
@@ -284,6 +367,8 @@ it first.`,
 	c.Flags().IntVar(&generation, "generation", 0, "number of the generation (see: rotatord status NAME)")
 	c.Flags().BoolVar(&force, "force", false, "also if the sinks hold it")
 	c.Flags().Var(&timeout, "timeout", "how long to wait for the result; the wish stays")
+	c.Flags().BoolVar(&a.wishJSON, "json", false, "print JSON")
+	a.sandboxFlag(c, "revoke in the rehearsal in ./sandbox")
 	return c
 }
 
@@ -296,13 +381,18 @@ func (a *app) revoke(ctx context.Context, name string, generation int, force boo
 	if err != nil {
 		return err
 	}
-	records, err := readRecords(ctx, dir)
+	records, err := a.records(ctx, dir)
 	if err != nil {
 		return err
 	}
 	i := slices.IndexFunc(records, func(r rotator.Record) bool { return r.Name == name })
 	if i < 0 {
-		return usage("there is no record of a token %q (see: rotatord status)", name)
+		var known []string
+		for j := range records {
+			known = append(known, records[j].Name)
+		}
+		_, err := expand([]string{name}, known)
+		return err
 	}
 	declared := false
 	for j := range c.Tokens {
@@ -326,18 +416,18 @@ func (a *app) revoke(ctx context.Context, name string, generation int, force boo
 	case generation != 0:
 		live = []int{generation}
 	case len(live) == 0:
+		if a.wishJSON {
+			return a.fulfilledJSON(nil, nil, nil)
+		}
 		fmt.Fprintf(a.stdout, "%s: no generation is alive\n", name)
 		return nil
 	}
-	for _, n := range live {
-		err := a.wish(ctx, "revoke", []string{name}, timeout, func(rotator.Record) (rotator.Ask, error) {
-			return rotator.Ask{Entry: name, Revoke: n}, nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	names := slices.Repeat([]string{name}, len(live)) // one wish for each generation
+	return a.wish(ctx, "revoke", names, timeout, func(rotator.Record) (rotator.Ask, error) {
+		n := live[0]
+		live = live[1:]
+		return rotator.Ask{Entry: name, Revoke: n}, nil
+	})
 }
 
 func numbers(n []int) string {

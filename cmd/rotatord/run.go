@@ -24,7 +24,7 @@ const (
 )
 
 func (a *app) runCommand() *cobra.Command {
-	var inSandbox, acceptAccount bool
+	var acceptAccount bool
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run the daemon: rotate every token when its time comes",
@@ -35,12 +35,12 @@ configuration again.
 
 With --sandbox, SiteGPT is a stand-in in this process, and state and every sink are
 below ./sandbox: safe with anybody's configuration.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
-			return a.daemon(c.Context(), inSandbox, acceptAccount)
+			return a.daemon(c.Context(), acceptAccount)
 		},
 	}
-	c.Flags().BoolVar(&inSandbox, "sandbox", false, "rehearse: a stand-in API, and all files below ./sandbox")
+	a.sandboxFlag(c, "rehearse: a stand-in API, and all files below ./sandbox")
 	c.Flags().BoolVar(&acceptAccount, "accept-account", false, "tie the state to the account of the present management token")
 	c.Flags().BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
 	return c
@@ -79,23 +79,14 @@ func signals(ctx context.Context) (soft, hard context.Context, stop func()) {
 	}
 }
 
-func (a *app) daemon(ctx context.Context, inSandbox, acceptAccount bool) error {
+func (a *app) daemon(ctx context.Context, acceptAccount bool) error {
 	soft, hard, stop := signals(ctx)
 	defer stop()
-	h := how{kind: store.Daemon, command: "run", wait: lockWait, acceptAccount: acceptAccount}
-	if inSandbox {
-		r, err := a.rehearse(hard)
-		if err != nil {
-			return err
-		}
-		defer r.stop() //nolint:errcheck // the process ends with it
-		h.rehearsal = r
-	}
-	b, err := a.open(soft, h)
+	b, leave, err := a.enter(soft, hard, how{kind: store.Daemon, command: "run", wait: lockWait, acceptAccount: acceptAccount})
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer leave()
 	b.log.Info("started", "version", buildVersion(), "tokens", len(b.config.Tokens), "api", b.client.Origin())
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
@@ -115,7 +106,7 @@ func (a *app) daemon(ctx context.Context, inSandbox, acceptAccount bool) error {
 				b.log.Warn("drop old history", "error", err)
 			}
 		}
-		if inSandbox && !told {
+		if a.inSandbox && !told {
 			told = b.showSandbox()
 		}
 	})
@@ -128,6 +119,9 @@ func (a *app) daemon(ctx context.Context, inSandbox, acceptAccount bool) error {
 // reload takes over an edited configuration, or keeps the old one whole.
 func (b *house) reload(ctx context.Context) {
 	c, err := b.a.load()
+	if err == nil && b.move != nil {
+		err = b.move(c)
+	}
 	if err == nil {
 		err = b.loadEntries(ctx, c, 0)
 	}
@@ -153,7 +147,15 @@ func (b *house) showSandbox() bool {
 			fmt.Fprintf(out, "    in %s\n", s.Name)
 		}
 	}
-	fmt.Fprintf(out, "\nLook at it from another terminal:\n\n  go run ./cmd/rotatord status --sandbox\n\nRunning until Ctrl-C.\n")
+	fmt.Fprint(out, `
+Look at it from another terminal, in this folder (status, plan and history know --sandbox too):
+
+  go run ./cmd/rotatord status --sandbox
+  go run ./cmd/rotatord rotate `+rep.Tokens[0].Name+` --sandbox
+  go run ./cmd/rotatord history --sandbox
+
+Running until Ctrl-C.
+`)
 	return true
 }
 
@@ -166,7 +168,7 @@ func local(t time.Time) string {
 }
 
 func (a *app) onceCommand() *cobra.Command {
-	var inSandbox, acceptAccount, dryRun bool
+	var acceptAccount, dryRun bool
 	var nextPass durationFlag
 	patience := durationFlag(30 * time.Second)
 	c := &cobra.Command{
@@ -174,16 +176,16 @@ func (a *app) onceCommand() *cobra.Command {
 		Short: "Do what is due, and exit: for cron, timers and jobs",
 		Long: `Do what is due, and exit: 0 when nothing failed, 1 when something did. What falls
 due before the next pass counts as due: say with --next-pass how far away that is.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if dryRun {
 				return a.plan(c.Context(), planOptions{})
 			}
-			return a.once(c.Context(), inSandbox, acceptAccount, time.Duration(nextPass), time.Duration(patience))
+			return a.once(c.Context(), acceptAccount, time.Duration(nextPass), time.Duration(patience))
 		},
 	}
 	f := c.Flags()
-	f.BoolVar(&inSandbox, "sandbox", false, "rehearse: a stand-in API, and all files below ./sandbox")
+	a.sandboxFlag(c, "rehearse: a stand-in API, and all files below ./sandbox")
 	f.BoolVar(&acceptAccount, "accept-account", false, "tie the state to the account of the present management token")
 	f.BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
 	f.BoolVar(&dryRun, "dry-run", false, "only say what would happen (the same as plan)")
@@ -194,23 +196,14 @@ due before the next pass counts as due: say with --next-pass how far away that i
 
 const metaPass = "pass" // when once last ran, and how far it was from the one before
 
-func (a *app) once(ctx context.Context, inSandbox, acceptAccount bool, nextPass, patience time.Duration) error {
+func (a *app) once(ctx context.Context, acceptAccount bool, nextPass, patience time.Duration) error {
 	soft, hard, stop := signals(ctx)
 	defer stop()
-	h := how{kind: store.Command, command: "once", wait: patience, acceptAccount: acceptAccount, ahead: nextPass}
-	if inSandbox {
-		r, err := a.rehearse(hard)
-		if err != nil {
-			return err
-		}
-		defer r.stop() //nolint:errcheck // the process ends with it
-		h.rehearsal = r
-	}
-	b, err := a.open(soft, h)
+	b, leave, err := a.enter(soft, hard, how{kind: store.Command, command: "once", wait: patience, acceptAccount: acceptAccount, ahead: nextPass})
 	if err != nil {
 		return err
 	}
-	defer b.close()
+	defer leave()
 	if nextPass == 0 {
 		if ahead := b.lastPass(soft); ahead > 0 {
 			if err := b.loadEntries(soft, b.config, ahead); err != nil {
@@ -222,6 +215,7 @@ func (a *app) once(ctx context.Context, inSandbox, acceptAccount bool, nextPass,
 	if _, err := b.store.Prune(hard, a.now().Add(-b.config.Daemon.Retention)); err != nil {
 		b.log.Warn("drop old history", "error", err)
 	}
+	leave()
 	return b.verdict(soft, unfinished)
 }
 
@@ -249,7 +243,7 @@ func (b *house) verdict(soft context.Context, unfinished []string) error {
 	rep := rotator.Describe(entries, records, b.a.now())
 	failing := rep.Failing()
 	for _, p := range failing {
-		fmt.Fprintln(b.a.stderr, problemLine(p, b.a.now()))
+		printProblem(b.a.stderr, p, b.a.now(), false)
 	}
 	switch {
 	case soft.Err() != nil:

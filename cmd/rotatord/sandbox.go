@@ -18,12 +18,13 @@ func (a *app) sandboxCommand() *cobra.Command {
 		Long: `Serve a stand-in of SiteGPT's API on this machine, as strict as the documentation, for
 rehearsals and tests. It prints what to set. Faults can be injected while it runs:
 
-  curl -X POST localhost:8931/_sandbox/faults -d '{"op":"create","kind":"cut-after","times":1}'
+  curl localhost:8931/_sandbox/faults -H 'Content-Type: application/json' \
+    -d '{"op":"create","kind":"cut-after","times":1}'
   curl -X DELETE localhost:8931/_sandbox/faults
   curl localhost:8931/_sandbox/tokens
 
 The management token is SITEGPT_API_TOKEN if that is set, else a fresh one.`,
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.serveSandbox(c.Context(), addr, file)
 		},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -36,7 +37,7 @@ with or without a daemon. A NAME may be a glob.`,
 	f := c.Flags()
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	f.BoolVar(&failing, "failing", false, "only tokens with a problem")
-	f.BoolVar(&a.inSandbox, "sandbox", false, "the state of a rehearsal in ./sandbox")
+	a.sandboxFlag(c, lookSandbox)
 	f.BoolVar(&check, "check", false, "exit with 1 if something fails")
 	return c
 }
@@ -50,6 +51,7 @@ type look struct {
 	found    rotator.Found // of the last look at SiteGPT's list
 	holder   store.Holder  // who works on the state; zero: nobody
 	instance string
+	fresh    bool // there is no state yet
 }
 
 // look reads configuration and state; a state that does not exist yet is an empty one.
@@ -62,14 +64,9 @@ func (a *app) look(ctx context.Context, open func(sinks.Spec) (rotator.Sink, err
 		open = func(sinks.Spec) (rotator.Sink, error) { return nil, nil }
 	}
 	if a.inSandbox {
-		r, err := a.rehearsalAt()
-		if err != nil {
+		if _, err := moveSinks(c); err != nil { // what is not as declared was said when it began
 			return nil, err
 		}
-		if err := r.move(c); err != nil {
-			return nil, err
-		}
-		a.set.StateDir = r.state
 	}
 	l := &look{config: c}
 	if l.entries, err = c.Entries(open); err != nil {
@@ -78,8 +75,9 @@ func (a *app) look(ctx context.Context, open func(sinks.Spec) (rotator.Sink, err
 	if l.dir, err = a.stateDir(); err != nil {
 		return nil, err
 	}
-	st, err := store.OpenReader(ctx, l.dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	st, err := a.reader(ctx, l.dir)
+	if missing := (*noStateError)(nil); errors.As(err, &missing) && !a.inSandbox {
+		l.fresh = true
 		return l, nil
 	}
 	if err != nil {
@@ -198,8 +196,10 @@ func narrow(rep *rotator.Report, patterns []string) error {
 func (a *app) printStatus(l *look, rep rotator.Report) {
 	out, now := a.stdout, a.now()
 	switch {
+	case l.fresh:
+		fmt.Fprintf(out, "There is no state in %s yet: rotatord run, or once, makes it.\n", l.dir)
 	case l.holder.PID == 0:
-		fmt.Fprintf(out, "No rotatord is running on %s.\n", l.dir)
+		fmt.Fprintf(out, "No rotatord is running on %s: nothing rotates until run, or once, does.\n", l.dir)
 	case l.holder.Kind == store.Command:
 		fmt.Fprintf(out, "rotatord %s is at work (pid %d).\n", l.holder.Command, l.holder.PID)
 	default:
@@ -208,10 +208,7 @@ func (a *app) printStatus(l *look, rep rotator.Report) {
 	if n := len(rep.Problems); n > 0 {
 		fmt.Fprintf(out, "\n%s:\n", strings.ToUpper(count(n, "problem")[:1])+count(n, "problem")[1:])
 		for _, p := range rep.Problems {
-			fmt.Fprintln(out, problemLine(p, now))
-			if h := hint(p); h != "" {
-				fmt.Fprintf(out, "      %s\n", h)
-			}
+			printProblem(out, p, now, l.holder.Kind == store.Daemon)
 		}
 	}
 	if n := len(l.found.Unexplained); n > 0 {
@@ -260,8 +257,9 @@ func (a *app) printStatus(l *look, rep rotator.Report) {
 	w.Flush() //nolint:errcheck // there is nowhere else to complain
 }
 
-// problemLine is one problem as a person reads it.
-func problemLine(p rotator.Problem, now time.Time) string {
+// printProblem writes one problem as a person reads it: what and when, why, and what to do. running
+// says that a daemon goes on by itself.
+func printProblem(w io.Writer, p rotator.Problem, now time.Time, running bool) {
 	var b strings.Builder
 	mark := "  · "
 	if p.Failing {
@@ -272,15 +270,16 @@ func problemLine(p rotator.Problem, now time.Time) string {
 		b.WriteString(": " + p.Sink)
 	}
 	b.WriteString(": " + p.What)
-	if p.Error != "" {
-		b.WriteString(": " + p.Error)
-	}
 	var when []string
 	if !p.Since.IsZero() {
 		when = append(when, "since "+ago(p.Since, now))
 	}
 	if !p.Next.IsZero() && p.Next.After(now) {
-		when = append(when, "next try "+in(p.Next, now))
+		next := "next try "
+		if !running {
+			next = "next try due "
+		}
+		when = append(when, next+in(p.Next, now))
 	}
 	if !p.Breaks.IsZero() {
 		if p.Breaks.After(now) {
@@ -292,17 +291,46 @@ func problemLine(p rotator.Problem, now time.Time) string {
 	if len(when) > 0 {
 		b.WriteString(" [" + strings.Join(when, "; ") + "]")
 	}
-	return b.String()
+	b.WriteString("\n")
+	for _, cause := range causes(p) {
+		b.WriteString("      " + cause + "\n")
+	}
+	if h := hint(p, running); h != "" {
+		b.WriteString("      " + h + "\n")
+	}
+	io.WriteString(w, b.String())
+}
+
+// causes are the lines of a problem's error, without the sink's name that stands before them already.
+func causes(p rotator.Problem) []string {
+	var out []string
+	for line := range strings.Lines(p.Error) {
+		line = strings.TrimSpace(line)
+		if p.Sink != "" {
+			line = strings.TrimPrefix(line, p.Sink+": ")
+		}
+		if line != "" {
+			out = append(out, line)
+		}
+	}
+	return out
 }
 
 // hint says what a person can do about a problem.
-func hint(p rotator.Problem) string {
+func hint(p rotator.Problem, running bool) string {
 	switch p.Kind {
 	case rotator.ProblemSink, rotator.ProblemUnread:
+		if !running {
+			return "→ mend the sink; the next run or once then fills it, without a new token"
+		}
 		return "→ mend the sink; it is filled by itself then, without a new token"
+	case rotator.ProblemPreflight:
+		return "→ mend the sink; then: rotatord rotate " + p.Token + " (or wait for the next try)"
+	case rotator.ProblemManagement:
+		return "→ give rotatord another token of its own (SITEGPT_API_TOKEN, its file, or api.token), with tokens:write and tokens:read; then: rotatord rotate " + p.Token
 	case rotator.ProblemCreate:
-		if strings.Contains(p.Error, rotator.ErrUnauthorized.Error()) {
-			return "→ the management token does not work: give rotatord a new one"
+		if !running {
+			return "→ rotatord rotate " + p.Token + " tries at once"
 		}
 		return "→ it is retried by itself; rotatord rotate " + p.Token + " tries at once"
 	case rotator.ProblemHeldSink:
@@ -334,6 +362,31 @@ func when(t, now time.Time) string {
 		return in(t, now) + " (" + local(t) + ")"
 	}
 	return ago(t, now) + " (" + local(t) + ")"
+}
+
+// lookSandbox explains --sandbox of commands that only look.
+const lookSandbox = "look at the rehearsal in ./sandbox, which run --sandbox keeps"
+
+// noStateError says that there is no state to look at.
+type noStateError struct {
+	dir       string
+	rehearsal bool
+}
+
+func (e *noStateError) Error() string {
+	if e.rehearsal {
+		return fmt.Sprintf("there is no rehearsal in %s: rotatord run --sandbox begins one", relative(filepath.Dir(e.dir)))
+	}
+	return fmt.Sprintf("there is no state in %s: rotatord run, or once, makes it; --state-dir names another folder", e.dir)
+}
+
+// reader opens a state to look at it.
+func (a *app) reader(ctx context.Context, dir string) (*store.Reader, error) {
+	st, err := store.OpenReader(ctx, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &noStateError{dir, a.inSandbox}
+	}
+	return st, err
 }
 
 func in(t, now time.Time) string { return "in " + field.FormatDuration(t.Sub(now)) }

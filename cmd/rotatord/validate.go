@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +21,7 @@ func (a *app) validateCommand() *cobra.Command {
 		Long: `Check a configuration: every problem at once, each with its line. For each token it
 says how often it rotates, how many are alive at once, and which outages it survives.
 It needs no credentials, no network and no state.`,
-		Args: cobra.MaximumNArgs(1),
+		Args: oneAtMost("one FILE"),
 		RunE: func(_ *cobra.Command, args []string) error {
 			path := a.configPath()
 			if len(args) > 0 {
@@ -33,6 +34,30 @@ It needs no credentials, no network and no state.`,
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.Flags().BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
 	return c
+}
+
+// promise is what a configuration promises for one token. Lengths of time are in seconds.
+type promise struct {
+	Token        string      `json:"token"`
+	Next         []time.Time `json:"next_ticks"`
+	Every        float64     `json:"rotates_at_most_every"`
+	Lives        float64     `json:"lives"`
+	Live         int         `json:"alive_at_once"`
+	KeepsOverlap float64     `json:"keeps_overlap_through"` // outages shorter than this
+	NoGap        float64     `json:"no_gap_through"`
+}
+
+// promises of a configuration; none of one that is refused.
+func promises(c *config.Config) []promise {
+	out := []promise{}
+	for i := 0; c != nil && i < len(c.Tokens); i++ {
+		f := c.Tokens[i].Facts
+		out = append(out, promise{
+			Token: c.Tokens[i].Name, Next: f.Next, Every: f.Narrow.Seconds(), Lives: f.Lifetime.Seconds(), Live: f.Live,
+			KeepsOverlap: f.Margin.Seconds(), NoGap: (f.Margin + f.Overlap).Seconds(),
+		})
+	}
+	return out
 }
 
 func (a *app) validate(path string, strict, asJSON bool) error {
@@ -52,7 +77,7 @@ func (a *app) validate(path string, strict, asJSON bool) error {
 	} else {
 		var err error
 		if c, problems, err = config.Load(path, o); err != nil {
-			return usage("%w", err)
+			return unreadable(path, err)
 		}
 	}
 	bad := problems.Errors() > 0 || (strict && len(problems) > 0)
@@ -64,7 +89,8 @@ func (a *app) validate(path string, strict, asJSON bool) error {
 			Format   int             `json:"format"`
 			Accepted bool            `json:"accepted"`
 			Problems config.Problems `json:"problems"`
-		}{1, !bad, problems}); err != nil {
+			Tokens   []promise       `json:"tokens"`
+		}{1, !bad, problems, promises(c)}); err != nil {
 			return err
 		}
 	} else {

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"runtime"
 	"runtime/debug"
 
@@ -35,7 +33,7 @@ func (a *app) versionCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
 				return printJSON(a.stdout, struct {
@@ -54,35 +52,60 @@ func (a *app) versionCommand() *cobra.Command {
 }
 
 func (a *app) healthCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:   "health",
 		Short: "Exit with 0 if a daemon works on the state",
 		Long: `Exit with 0 if a daemon works on the state, and with 1 if none does: for images without
 a shell. Whether its tokens are well is "rotatord status --check".`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return a.health(c.Context()) },
+		Args: noArguments,
+		RunE: func(c *cobra.Command, _ []string) error { return a.health(c.Context(), asJSON) },
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	a.sandboxFlag(c, lookSandbox)
+	return c
 }
 
-func (a *app) health(ctx context.Context) error {
+func (a *app) health(ctx context.Context, asJSON bool) error {
 	dir, err := a.stateDir()
 	if err != nil {
 		return err
 	}
 	held, ok, err := store.Holding(dir)
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return err
-	case !ok || held.Kind != store.Daemon:
-		return &codeError{exitFailed, fmt.Errorf("no daemon works on %s", dir)}
-	}
-	st, err := store.OpenReader(ctx, dir)
 	if err != nil {
 		return err
 	}
-	defer st.Close() //nolint:errcheck // only read
-	if _, err := st.Records(ctx); err != nil {
-		return err
+	alive := ok && held.Kind == store.Daemon
+	if alive {
+		st, err := a.reader(ctx, dir)
+		if err != nil {
+			return err
+		}
+		defer st.Close() //nolint:errcheck // only read
+		if _, err := st.Records(ctx); err != nil {
+			return err
+		}
+	}
+	if asJSON {
+		out := struct {
+			Format int           `json:"format"`
+			OK     bool          `json:"ok"`
+			Daemon *store.Holder `json:"daemon"` // null: none works on the state
+			State  string        `json:"state_dir"`
+		}{Format: 1, OK: alive, State: dir}
+		if alive {
+			out.Daemon = &held
+		}
+		if err := printJSON(a.stdout, out); err != nil {
+			return err
+		}
+		if !alive {
+			return &codeError{code: exitFailed}
+		}
+		return nil
+	}
+	if !alive {
+		return &codeError{exitFailed, fmt.Errorf("no daemon works on %s: start it with rotatord run, or name its folder with --state-dir", dir)}
 	}
 	fmt.Fprintf(a.stdout, "ok: pid %d since %s\n", held.PID, local(held.Since))
 	return nil
