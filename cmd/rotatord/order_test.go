@@ -128,8 +128,12 @@ func TestPauseCommand(t *testing.T) {
 	s := newStage(t, oneToken)
 	s.run(exitOK, "once")
 	for _, bad := range [][]string{
-		{"pause"}, {"pause", "--until", "soon"}, {"pause", "--until", "2020-01-01"}, {"pause", "--until", "900d"},
-		{"pause", "--until", "8h", "--end"}, {"pause", "no-such-token", "--until", "8h"},
+		{"pause"},
+		{"pause", "--until", "soon"},
+		{"pause", "--until", "2020-01-01"},
+		{"pause", "--until", "900d"},
+		{"pause", "--until", "8h", "--end"},
+		{"pause", "no-such-token", "--until", "8h"},
 	} {
 		s.run(exitUsage, bad...)
 	}

@@ -47,8 +47,11 @@ var troubles = []struct {
 	name  string
 	fault Fault
 }{
-	{"it fails", FailBefore}, {"its answer is lost", FailAfter}, {"it is refused", Refuse},
-	{"429", Limit}, {"it panics", Panic},
+	{"it fails", FailBefore},
+	{"its answer is lost", FailAfter},
+	{"it is refused", Refuse},
+	{"429", Limit},
+	{"it panics", Panic},
 }
 
 // trial is a drill with what its timing comes to.
