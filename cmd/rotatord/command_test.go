@@ -13,6 +13,7 @@ import (
 
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/sitegpt/sandbox"
+	"github.com/rotatord/rotatord/rotator/store"
 )
 
 // stage is a folder with a configuration, a state and a stand-in: what a person has on a host.
@@ -83,7 +84,12 @@ func (s *stage) feed(stdin string, want int, args ...string) string {
 // token is what the env file holds for a key.
 func (s *stage) token(key string) string {
 	s.t.Helper()
-	b, err := os.ReadFile(filepath.Join(s.dir, "app.env"))
+	return s.tokenIn("app.env", key)
+}
+
+func (s *stage) tokenIn(file, key string) string {
+	s.t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.dir, file))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -92,7 +98,7 @@ func (s *stage) token(key string) string {
 			return strings.TrimSpace(v)
 		}
 	}
-	s.t.Fatalf("app.env holds no %s", key)
+	s.t.Fatalf("%s holds no %s", file, key)
 	return ""
 }
 
@@ -224,9 +230,36 @@ func TestThousandTokens(t *testing.T) {
 	if n := s.api.Made(); n != 1000 {
 		t.Errorf("tokens made = %d", n)
 	}
-	for i := range 300 {
-		if !s.api.Alive(s.token(fmt.Sprintf("T%d", i))) {
-			t.Errorf("T%d was lost", i)
+	live := map[string]int{} // entry → its live tokens
+	for _, tok := range s.api.Live() {
+		if l, ok := rotator.ParseLabel(tok.Name); ok {
+			live[l.Entry]++
+		}
+	}
+	st, err := store.OpenReader(t.Context(), filepath.Join(s.dir, "state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	key, err := st.Key(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1000 {
+		name, file := fmt.Sprintf("t%d", i), fmt.Sprintf("t%d.env", i)
+		if i < 300 {
+			file = "app.env"
+		}
+		if live[name] != 1 {
+			t.Errorf("%s has %d live tokens", name, live[name])
+		}
+		token := s.tokenIn(file, fmt.Sprintf("T%d", i))
+		r, _, err := st.Record(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g := r.Current(time.Now()); g == nil || g.Hash != rotator.NewSecret(token).Hash(key) || !s.api.Alive(token) {
+			t.Errorf("%s: its sink does not hold its own live token", name)
 		}
 	}
 }
