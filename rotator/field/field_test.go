@@ -79,10 +79,8 @@ func FuzzFormatDuration(f *testing.F) {
 	f.Add(int64(time.Hour))
 	f.Add(int64(37*time.Hour + 12*time.Second))
 	f.Fuzz(func(t *testing.T, n int64) {
-		d := time.Duration(n)
-		if d < time.Second || d > 90*365*24*time.Hour {
-			t.Skip()
-		}
+		const years = 90 * 365 * 24 * time.Hour
+		d := time.Second + (time.Duration(n)%years+years)%years // whatever n is
 		back, err := ParseDuration(FormatDuration(d))
 		if err != nil || back > d+time.Second || d-back > d/12 { // a third unit is left out
 			t.Errorf("%v was written as %q, which is %v, %v", d, FormatDuration(d), back, err)

@@ -1134,9 +1134,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, status int, body []byte, after string) {
-		if status < 200 || status > 599 {
-			t.Skip()
-		}
+		status = 200 + ((status-200)%400+400)%400 // 200 to 599; those stay as they are
 		c, err := sitegpt.New(sitegpt.Config{
 			BaseURL: sitegpt.DefaultBaseURL, Now: time.Now,
 			Token: func() rotator.Secret { return rotator.NewSecret("sgpt_leak") },

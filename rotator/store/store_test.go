@@ -624,7 +624,7 @@ func TestCompareAndSwapAgainstAModel(t *testing.T) {
 			t.Fatal(err)
 		}
 		model := map[string]rotator.Record{}
-		copies := []rotator.Record{}
+		copies := []rotator.Record{{Name: "a"}} // somebody always holds one
 		events := 0
 		name := rapid.SampledFrom([]string{"a", "b", "c"})
 		t.Repeat(map[string]func(*rapid.T){
@@ -635,9 +635,6 @@ func TestCompareAndSwapAgainstAModel(t *testing.T) {
 				}
 			},
 			"save": func(t *rapid.T) {
-				if len(copies) == 0 {
-					t.Skip()
-				}
 				r := &copies[rapid.IntRange(0, len(copies)-1).Draw(t, "copy")]
 				r.Last = rapid.IntRange(0, 1000).Draw(t, "last")
 				version := r.Version
@@ -655,9 +652,6 @@ func TestCompareAndSwapAgainstAModel(t *testing.T) {
 				}
 			},
 			"rename": func(t *rapid.T) {
-				if len(copies) == 0 {
-					t.Skip()
-				}
 				r := copies[rapid.IntRange(0, len(copies)-1).Draw(t, "copy")]
 				to := name.Draw(t, "to")
 				_, taken := model[to]
