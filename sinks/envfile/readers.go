@@ -108,7 +108,7 @@ func systemdVersion(text, key string, old bool) scan {
 				push(end)
 				state, line = beforeKey, i+1
 			case c == '\\':
-				state = valueEscape
+				state, solid = valueEscape, len(value) // blanks before it are not at the end
 			case state == beforeValue && c == '\'':
 				state, opened = singleQuoted, i
 			case state == beforeValue && c == '"':
