@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/rotatord/rotatord/rotator/field"
 )
 
 // ScopePattern is the shape of a scope, as a regular expression.
@@ -84,7 +86,7 @@ func Suggest(s string) []string {
 	var found []near
 	limit := max(1, min(3, len(s)/4))
 	for _, k := range Scopes() {
-		if d := distance(s, k.Name); d <= limit {
+		if d := field.Distance(s, k.Name); d <= limit {
 			found = append(found, near{k.Name, d})
 		}
 	}
@@ -94,7 +96,7 @@ func Suggest(s string) []string {
 		best := 2
 		for _, k := range Scopes() {
 			r, _, _ := strings.Cut(k.Name, ":")
-			d := distance(resource, r)
+			d := field.Distance(resource, r)
 			if len(resource) < 4 && d > 0 || d > best {
 				continue
 			}
@@ -110,30 +112,4 @@ func Suggest(s string) []string {
 		out = append(out, n.name)
 	}
 	return out
-}
-
-// distance counts the insertions, deletions, substitutions and swaps of neighbours that lie
-// between a and b.
-func distance(a, b string) int {
-	var before []int
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		next := make([]int, len(b)+1)
-		next[0] = i
-		for j := 1; j <= len(b); j++ {
-			change := 1
-			if a[i-1] == b[j-1] {
-				change = 0
-			}
-			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+change)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				next[j] = min(next[j], before[j-2]+1)
-			}
-		}
-		before, row = row, next
-	}
-	return row[len(b)]
 }

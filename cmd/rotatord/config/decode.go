@@ -309,55 +309,17 @@ func foundFor(n *yaml.Node, t reflect.Type) string {
 
 // nearest returns the one of known that s was probably meant to be, or "".
 func nearest(s string, known []string) string {
-	best, far := "", 3
-	if len(s) < 5 {
-		far = 2
+	if near := field.Nearest(strings.ToLower(strings.ReplaceAll(s, "-", "_")), known); near != "" {
+		return near
 	}
-	if len(s) > 40 {
-		return ""
-	}
-	for _, k := range known {
-		if d := distance(strings.ToLower(strings.ReplaceAll(s, "-", "_")), k); d < far && d < len(k) {
-			best, far = k, d
+	for _, k := range known { // chatbots for chatbot_ids
+		same := 0
+		for same < min(len(s), len(k)) && s[same] == k[same] {
+			same++
+		}
+		if same >= max(4, len(s)-2) {
+			return k
 		}
 	}
-	if best == "" { // chatbots for chatbot_ids
-		for _, k := range known {
-			same := 0
-			for same < min(len(s), len(k)) && s[same] == k[same] {
-				same++
-			}
-			if same >= max(4, len(s)-2) {
-				return k
-			}
-		}
-	}
-	return best
-}
-
-// distance counts the insertions, deletions, substitutions and swaps of neighbours between a and b.
-func distance(a, b string) int {
-	x, y := []rune(a), []rune(b)
-	rows := make([][]int, len(x)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(y)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(x); i++ {
-		for j := 1; j <= len(y); j++ {
-			cost := 1
-			if x[i-1] == y[j-1] {
-				cost = 0
-			}
-			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
-			if i > 1 && j > 1 && x[i-1] == y[j-2] && x[i-2] == y[j-1] {
-				d = min(d, rows[i-2][j-2]+1)
-			}
-			rows[i][j] = d
-		}
-	}
-	return rows[len(x)][len(y)]
+	return ""
 }
