@@ -340,13 +340,16 @@ func CheckLoad(entries []Entry, perMinute int, from time.Time) []LoadProblem {
 	return out
 }
 
-// span writes a duration as people do: 1d12h, 90s, 5m.
+// span writes a duration as people do: 1d12h, 1m30s, 5m. It is the domain's own field.FormatDuration,
+// which it must not import; a test holds them to the same.
 func span(d time.Duration) string {
-	if d < 0 {
+	switch {
+	case d < 0:
 		return "-" + span(-d)
-	}
-	if d < time.Second {
-		return d.String()
+	case d == 0:
+		return "0"
+	case d < time.Second:
+		return d.Round(time.Millisecond).String()
 	}
 	d = d.Round(time.Second)
 	var parts []string

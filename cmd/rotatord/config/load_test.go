@@ -2,9 +2,11 @@ package config
 
 import (
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/field"
+	"github.com/rotatord/rotatord/rotator/schedule"
 	"github.com/rotatord/rotatord/sinks"
 )
 
@@ -339,6 +342,30 @@ func TestWaysOfWriting(t *testing.T) {
 		}
 		if len(c.Tokens) != 1 || c.Tokens[0].Schedule != "@daily" {
 			t.Errorf("%s: %+v", name, c.Tokens)
+		}
+	}
+}
+
+// The domain writes durations by itself, since it imports nothing of ours: rotation.yaml's units, in
+// its problems as in ours.
+func TestDurationsAreWrittenAlike(t *testing.T) {
+	yearly, err := schedule.Parse("@every 360d", "UTC")
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range 2000 {
+		d := time.Duration(1 + random.Int64N(int64(1)<<(10+i%44)))
+		if i%3 == 0 {
+			d = d.Round([]time.Duration{time.Minute, time.Hour, 24 * time.Hour}[i/3%3]) + time.Duration(i%2)*time.Second
+		}
+		if d <= 0 {
+			continue
+		}
+		_, problems := rotator.Timing{Schedule: yearly, Overlap: d, Jitter: d, Margin: time.Hour}.Check(now)
+		want := field.FormatDuration(d) + " must be shorter than the overlap, " + field.FormatDuration(d)
+		if !slices.ContainsFunc(problems, func(p rotator.TimingProblem) bool { return p.Field == "jitter" && p.Text == want }) {
+			t.Fatalf("%s: %+v, want %q", d, problems, want)
 		}
 	}
 }
