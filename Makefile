@@ -1,6 +1,6 @@
 # What people type here. Everything else is in .ci/run.
 
-.PHONY: build test vault model
+.PHONY: build test vault model fuzz
 
 build: ## bin/rotatord
 	CGO_ENABLED=0 go build -trimpath -o bin/rotatord ./cmd/rotatord
@@ -13,3 +13,6 @@ vault: ## a real Vault core for the tests of the Vault sink
 
 model: ## the property tests, long
 	@go test -timeout 30m -run 'NoGap|Expiry|Granted|Replan' ./rotator -rapid.checks=2000
+
+fuzz: ## every fuzz target, ten seconds each
+	@.ci/fuzz

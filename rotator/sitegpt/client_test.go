@@ -2,6 +2,7 @@ package sitegpt_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 	"unsafe"
@@ -1130,10 +1132,11 @@ func FuzzAnswer(f *testing.F) {
 		`{"ok":false,"error":{"code":"TOKEN_NOT_VALID","message":"sgpt_leak","hint":"sgpt_leak","details":[{}]},"meta":{"requestId":"sgpt_leak"}}`,
 	} {
 		for _, status := range []int{200, 201, 204, 302, 400, 401, 403, 404, 409, 429, 500} {
-			f.Add(status, []byte(body), "30")
+			f.Add(status, []byte(body), "30", false)
+			f.Add(status, []byte(body), "-1", true)
 		}
 	}
-	f.Fuzz(func(t *testing.T, status int, body []byte, after string) {
+	f.Fuzz(func(t *testing.T, status int, body []byte, after string, cut bool) {
 		status = 200 + ((status-200)%400+400)%400 // 200 to 599; those stay as they are
 		c, err := sitegpt.New(sitegpt.Config{
 			BaseURL: sitegpt.DefaultBaseURL, Now: time.Now,
@@ -1144,7 +1147,7 @@ func FuzzAnswer(f *testing.F) {
 				}
 				return &http.Response{
 					StatusCode: status, Header: http.Header{"Retry-After": {after}, "Date": {after}},
-					Body: io.NopCloser(strings.NewReader(string(body))), Request: r,
+					Body: io.NopCloser(whole(body, cut)), Request: r,
 				}, nil
 			}),
 		})
@@ -1159,12 +1162,29 @@ func FuzzAnswer(f *testing.F) {
 		if cerr == nil && !json.Valid(body) {
 			t.Errorf("create believes %q", body)
 		}
-		if errors.Is(cerr, rotator.ErrRefused) && (status < 400 || status > 499) {
+		// Exactly one of token, refused, limited and unknown, and never more certain than the answer.
+		limited := (*rotator.LimitedError)(nil)
+		refused := errors.Is(cerr, rotator.ErrRefused)
+		switch {
+		case cut && (cerr == nil || refused):
+			t.Errorf("create: half an answer (%d) is believed: %v", status, cerr)
+		case refused && (status < 400 || status > 499 || status == 408 || status == 409 || status == 425 || status == 429):
 			t.Errorf("create: %d is refused: %v", status, cerr)
+		case errors.As(cerr, &limited) && (status != 429 || refused || limited.After < 0 || limited.After > time.Hour):
+			t.Errorf("create: %d is limited: %+v", status, cerr)
+		case errors.Is(cerr, rotator.ErrRejected) && !refused:
+			t.Errorf("create: rejected, and not refused: %v", cerr)
+		case errors.Is(cerr, rotator.ErrUnauthorized) && errors.Is(cerr, rotator.ErrForbidden):
+			t.Errorf("create: both unauthorized and forbidden: %v", cerr)
 		}
 		list, lerr := c.List(ctx)
 		if (lerr == nil) != (list != nil) {
 			t.Errorf("list: %v with %+v", lerr, list)
+		}
+		for _, x := range list {
+			if x.ID == "" || !x.Revoked.IsZero() {
+				t.Errorf("list shows %+v", x)
+			}
 		}
 		_, merr := c.Me(ctx, rotator.NewSecret("sgpt_leak"))
 		for _, err := range []error{cerr, lerr, merr, c.Verify(ctx, rotator.NewSecret("sgpt_leak")), c.Revoke(ctx, "t1"), c.Health(ctx)} {
@@ -1179,4 +1199,12 @@ func FuzzAnswer(f *testing.F) {
 			}
 		}
 	})
+}
+
+// whole is a body, or one that breaks off.
+func whole(body []byte, cut bool) io.Reader {
+	if cut {
+		return io.MultiReader(bytes.NewReader(body), iotest.ErrReader(io.ErrUnexpectedEOF))
+	}
+	return bytes.NewReader(body)
 }

@@ -760,6 +760,11 @@ func FuzzRecord(f *testing.F) {
 		if err != nil || first != second {
 			t.Fatalf("round trip\n%s\n%s\n%v", first, second, err)
 		}
+		// What can be read can be looked at, whoever wrote it: this must not panic.
+		now := time.Date(2026, time.November, 25, 12, 0, 0, 0, time.UTC)
+		e := rotator.Entry{Name: r.Name, Removed: len(body)%2 == 0, Outlets: []rotator.Outlet{{Place: "file:/a", Name: "a", Required: true}}}
+		rotator.Plan(&e, &r, now)
+		rotator.Describe([]rotator.Entry{e}, []rotator.Record{r}, now)
 	})
 }
 
