@@ -1,6 +1,7 @@
 package field
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -217,5 +218,44 @@ func TestSecretRefRead(t *testing.T) {
 				t.Errorf("got %q, want %q in it", err, c.err)
 			}
 		})
+	}
+}
+
+func TestFiles(t *testing.T) {
+	for _, tc := range [][3]string{
+		{"/etc/r", "", ""}, {"/etc/r", "a/../b", "/etc/r/b"}, {"/etc/r", "/x//y/.", "/x/y"}, {"/etc/r", "../s/a", "/etc/s/a"},
+	} {
+		if got := Absolute(tc[0], tc[1]); got != tc[2] {
+			t.Errorf("%q in %s: %q, want %q", tc[1], tc[0], got, tc[2])
+		}
+	}
+	for _, tc := range []struct {
+		path, want string
+		mode       Mode
+	}{
+		{"/a", "", 0}, {"a", "", 0o600}, {"a", "", 0o640}, {"", "path: is missing", 0},
+		{"~/a", "path: ~ is not expanded: write the whole path", 0}, {"a/", `path: "a/" is a folder: name a file in it`, 0},
+		{"a/..", `path: "a/.." is a folder: name a file in it`, 0}, {"a\u0085b", "path: holds a control character", 0},
+		{"a", "mode: 0240 lets not even the owner read the file", 0o240}, {"a", "mode: 0666 lets everybody change the file", 0o666},
+		{"a", "mode: 0644 lets everybody on the machine read the token", 0o644},
+	} {
+		p := New()
+		ValidateFile(p, tc.path, tc.mode)
+		got := ""
+		for _, q := range p.List() {
+			got += fmt.Sprintf("%v: %s", q.Path[0], q.Text)
+			if q.Warning != (tc.mode == 0o644) {
+				t.Errorf("%q %s: warning: %v", tc.path, tc.mode, q.Warning)
+			}
+		}
+		if got != tc.want {
+			t.Errorf("%q %s: %q, want %q", tc.path, tc.mode, got, tc.want)
+		}
+	}
+	if got := FileTraits(0o640, "portal", ""); got != "mode 0640, owner portal" {
+		t.Error(got)
+	}
+	if got := FileTraits(0o600, "", "7"); got != "mode 0600, group 7" {
+		t.Error(got)
 	}
 }

@@ -29,7 +29,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -68,12 +67,7 @@ type Config struct {
 // Resolve makes the path absolute, relative to dir, the folder of the configuration, and fills in
 // the defaults.
 func (c *Config) Resolve(dir string) {
-	if c.Path != "" && !filepath.IsAbs(c.Path) {
-		c.Path = filepath.Join(dir, c.Path)
-	}
-	if c.Path != "" {
-		c.Path = filepath.Clean(c.Path)
-	}
+	c.Path = field.Absolute(dir, c.Path)
 	if c.Mode == 0 {
 		c.Mode = DefaultMode
 	}
@@ -86,18 +80,8 @@ var keyShape = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 // Validate reports what is wrong with c, resolved or not.
 func (c *Config) Validate(p field.Problems) {
-	at := p.At("path")
-	switch {
-	case c.Path == "":
-		at.Errorf("is missing")
-	case strings.HasPrefix(c.Path, "~"):
-		at.Errorf("~ is not expanded: write the whole path")
-	case strings.HasSuffix(c.Path, "/") || filepath.Base(c.Path) == "." || filepath.Base(c.Path) == "..":
-		at.Errorf("%q is a folder: name a file in it", c.Path)
-	case hasControl(c.Path):
-		at.Errorf("holds a control character")
-	}
-	at = p.At("key")
+	field.ValidateFile(p, c.Path, c.Mode)
+	at := p.At("key")
 	switch {
 	case c.Key == "":
 		at.Errorf("is missing: the name of the variable, like SITEGPT_API_TOKEN")
@@ -105,17 +89,6 @@ func (c *Config) Validate(p field.Problems) {
 		at.Errorf("looks like a token: it must be the name of the variable")
 	case !keyShape.MatchString(c.Key):
 		at.Errorf("%q cannot be the name of a variable: it takes letters, digits and underscores, and does not begin with a digit", c.Key)
-	}
-	if c.Mode != 0 {
-		at = p.At("mode")
-		switch {
-		case c.Mode&0o400 == 0:
-			at.Errorf("%s lets not even the owner read the file", c.Mode)
-		case c.Mode&0o002 != 0:
-			at.Errorf("%s lets everybody change the file", c.Mode)
-		case c.Mode&0o004 != 0:
-			at.Warnf("%s lets everybody on the machine read the token", c.Mode)
-		}
 	}
 	switch c.Format {
 	case "", Portable, Systemd, Docker, Shell:
@@ -133,14 +106,7 @@ func (c *Config) Place() string { return Kind + ":" + c.Path + "#" + c.Key }
 
 // Shares returns the file, and what everybody who writes to it must agree on. c has to be resolved.
 func (c *Config) Shares() (what, traits string) {
-	traits = "mode " + c.Mode.String()
-	if c.Owner != "" {
-		traits += ", owner " + c.Owner
-	}
-	if c.Group != "" {
-		traits += ", group " + c.Group
-	}
-	return "file " + c.Path, traits + ", format " + string(c.Format)
+	return "file " + c.Path, field.FileTraits(c.Mode, c.Owner, c.Group) + ", format " + string(c.Format)
 }
 
 // Sink keeps a token on one line of a file.

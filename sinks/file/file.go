@@ -21,7 +21,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"text/template"
@@ -51,12 +50,7 @@ type Config struct {
 // Resolve makes the path absolute, relative to dir, the folder of the configuration, and fills in
 // the defaults.
 func (c *Config) Resolve(dir string) {
-	if c.Path != "" && !filepath.IsAbs(c.Path) {
-		c.Path = filepath.Join(dir, c.Path)
-	}
-	if c.Path != "" {
-		c.Path = filepath.Clean(c.Path)
-	}
+	c.Path = field.Absolute(dir, c.Path)
 	if c.Mode == 0 {
 		c.Mode = DefaultMode
 	}
@@ -64,28 +58,7 @@ func (c *Config) Resolve(dir string) {
 
 // Validate reports what is wrong with c, resolved or not.
 func (c *Config) Validate(p field.Problems) {
-	at := p.At("path")
-	switch {
-	case c.Path == "":
-		at.Errorf("is missing")
-	case strings.HasPrefix(c.Path, "~"):
-		at.Errorf("~ is not expanded: write the whole path")
-	case strings.HasSuffix(c.Path, "/") || filepath.Base(c.Path) == "." || filepath.Base(c.Path) == "..":
-		at.Errorf("%q is a folder: name a file in it", c.Path)
-	case strings.ContainsFunc(c.Path, unicode.IsControl):
-		at.Errorf("holds a control character")
-	}
-	if c.Mode != 0 {
-		at = p.At("mode")
-		switch {
-		case c.Mode&0o400 == 0:
-			at.Errorf("%s lets not even the owner read the file", c.Mode)
-		case c.Mode&0o002 != 0:
-			at.Errorf("%s lets everybody change the file", c.Mode)
-		case c.Mode&0o004 != 0:
-			at.Warnf("%s lets everybody on the machine read the token", c.Mode)
-		}
-	}
+	field.ValidateFile(p, c.Path, c.Mode)
 	if err := try(c.Template); err != nil {
 		p.At("template").Errorf("%v", err)
 	}
@@ -97,14 +70,7 @@ func (c *Config) Place() string { return Kind + ":" + c.Path }
 // Shares returns the file, and what everybody who writes to it must agree on: it has one writer,
 // whom nobody can agree with. c has to be resolved.
 func (c *Config) Shares() (what, traits string) {
-	traits = "mode " + c.Mode.String()
-	if c.Owner != "" {
-		traits += ", owner " + c.Owner
-	}
-	if c.Group != "" {
-		traits += ", group " + c.Group
-	}
-	return "file " + c.Path, traits + ", as a whole"
+	return "file " + c.Path, field.FileTraits(c.Mode, c.Owner, c.Group) + ", as a whole"
 }
 
 // data is what a template can name.
