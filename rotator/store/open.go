@@ -147,11 +147,7 @@ func create(ctx context.Context, path string, migrations fs.FS) error {
 			return err
 		}
 	}
-	f, err := os.OpenFile(scratch, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
+	if err := makePrivate(scratch); err != nil {
 		return err
 	}
 	db, err := connect(scratch, "rw", 1)
@@ -165,6 +161,20 @@ func create(ctx context.Context, path string, migrations fs.FS) error {
 	if err = errors.Join(err, db.Close()); err != nil {
 		return explain(path, err)
 	}
+	return publish(scratch, path)
+}
+
+// makePrivate makes an empty file: SQLite would let others read what it makes itself.
+func makePrivate(name string) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// publish gives a file its name when it is durable, and makes the name durable too.
+func publish(scratch, path string) error {
 	if err := syncPath(scratch); err != nil {
 		return err
 	}
@@ -269,23 +279,13 @@ func copyAside(ctx context.Context, db *sql.DB, path, to string) error {
 	if err := os.Remove(scratch); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := os.OpenFile(scratch, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) // SQLite would make it 0644
-	if err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
+	if err := makePrivate(scratch); err != nil {
 		return err
 	}
 	if _, err := db.ExecContext(ctx, `VACUUM INTO $1`, scratch); err != nil {
 		return explain(path, err)
 	}
-	if err := syncPath(scratch); err != nil {
-		return err
-	}
-	if err := os.Rename(scratch, to); err != nil {
-		return err
-	}
-	return syncPath(filepath.Dir(to))
+	return publish(scratch, to)
 }
 
 // syncPath makes a file, or the names in a folder, durable. Never call it on a database that this
