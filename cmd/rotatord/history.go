@@ -55,11 +55,7 @@ func (a *app) history(ctx context.Context, q store.Query, format string) error {
 	if format != "table" && format != "json" && format != "jsonl" {
 		return usage("format %q: use table, json or jsonl", format)
 	}
-	dir, err := a.stateDir()
-	if err != nil {
-		return err
-	}
-	st, err := a.reader(ctx, dir)
+	st, err := a.state(ctx)
 	if err != nil {
 		return err
 	}

@@ -57,11 +57,7 @@ func (a *app) identify(ctx context.Context, asJSON, offline bool) error {
 	if secret.IsZero() {
 		return usage("standard input holds no token")
 	}
-	dir, err := a.stateDir()
-	if err != nil {
-		return err
-	}
-	st, err := a.reader(ctx, dir)
+	st, err := a.state(ctx)
 	if err != nil {
 		return err
 	}

@@ -380,6 +380,15 @@ func (e *noStateError) Error() string {
 	return fmt.Sprintf("there is no state in %s: rotatord run, or once, makes it; --state-dir names another folder", e.dir)
 }
 
+// state opens this invocation's state to look at it.
+func (a *app) state(ctx context.Context) (*store.Reader, error) {
+	dir, err := a.stateDir()
+	if err != nil {
+		return nil, err
+	}
+	return a.reader(ctx, dir)
+}
+
 // reader opens a state to look at it.
 func (a *app) reader(ctx context.Context, dir string) (*store.Reader, error) {
 	st, err := store.OpenReader(ctx, dir)
