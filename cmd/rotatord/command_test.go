@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +15,6 @@ import (
 
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/sitegpt/sandbox"
-	"github.com/rotatord/rotatord/rotator/store"
 )
 
 // stage is a folder with a configuration, a state and a stand-in: what a person has on a host.
@@ -84,22 +85,11 @@ func (s *stage) feed(stdin string, want int, args ...string) string {
 // token is what the env file holds for a key.
 func (s *stage) token(key string) string {
 	s.t.Helper()
-	return s.tokenIn("app.env", key)
-}
-
-func (s *stage) tokenIn(file, key string) string {
-	s.t.Helper()
-	b, err := os.ReadFile(filepath.Join(s.dir, file))
-	if err != nil {
-		s.t.Fatal(err)
+	values := s.values("app.env", key)
+	if len(values) == 0 {
+		s.t.Fatalf("app.env holds no %s", key)
 	}
-	for line := range strings.Lines(string(b)) {
-		if v, ok := strings.CutPrefix(line, key+"="); ok {
-			return strings.TrimSpace(v)
-		}
-	}
-	s.t.Fatalf("%s holds no %s", file, key)
-	return ""
+	return values[0]
 }
 
 const oneToken = `version: 1
@@ -216,52 +206,90 @@ func TestOnceThroughFaultsOfTheAPI(t *testing.T) {
 }
 
 func TestThousandTokens(t *testing.T) {
+	const tokens, shared = 1000, 300
 	var b strings.Builder
 	b.WriteString("version: 1\napi: {requests_per_minute: 600000}\ndefaults: {schedule: \"@daily\", scopes: [leads:read]}\ntokens:\n")
-	for i := range 1000 {
+	for i := range tokens {
 		file := fmt.Sprintf("t%d.env", i)
-		if i < 300 {
+		if i < shared {
 			file = "app.env"
 		}
 		fmt.Fprintf(&b, "  - {name: t%d, sinks: [{env_file: {path: %s, key: T%d}}]}\n", i, file, i)
 	}
 	s := newStage(t, b.String())
 	s.run(exitOK, "once")
-	if n := s.api.Made(); n != 1000 {
-		t.Errorf("tokens made = %d", n)
+
+	creates, live, label := map[string]int{}, map[string]int{}, map[string]string{}
+	entry := func(name string) string {
+		l, ok := rotator.ParseLabel(name)
+		if !ok {
+			t.Fatalf("%q is no label of ours", name)
+		}
+		return l.Entry
 	}
-	live := map[string]int{} // entry → its live tokens
-	for _, tok := range s.api.Live() {
-		if l, ok := rotator.ParseLabel(tok.Name); ok {
-			live[l.Entry]++
+	for _, r := range s.api.Requests() {
+		if r.Op == sandbox.OpCreate {
+			creates[entry(r.Label)]++
 		}
 	}
-	st, err := store.OpenReader(t.Context(), filepath.Join(s.dir, "state"))
-	if err != nil {
-		t.Fatal(err)
+	for _, tok := range s.api.Live() {
+		live[entry(tok.Name)]++
+		label[tok.ID] = tok.Name
 	}
-	defer st.Close()
-	key, err := st.Key(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	if s.api.Made() != tokens || len(creates) != tokens || len(live) != tokens {
+		t.Errorf("%d tokens were made; creates for %d entries, live tokens of %d", s.api.Made(), len(creates), len(live))
 	}
-	for i := range 1000 {
-		name, file := fmt.Sprintf("t%d", i), fmt.Sprintf("t%d.env", i)
-		if i < 300 {
+	for i := range tokens {
+		name, key, file := fmt.Sprintf("t%d", i), fmt.Sprintf("T%d", i), fmt.Sprintf("t%d.env", i)
+		if creates[name] != 1 || live[name] != 1 {
+			t.Errorf("%s: %d creates, %d live tokens, want one each", name, creates[name], live[name])
+		}
+		if i < shared {
 			file = "app.env"
 		}
-		if live[name] != 1 {
-			t.Errorf("%s has %d live tokens", name, live[name])
+		values := s.values(file, key)
+		if len(values) != 1 {
+			t.Fatalf("%s stands %d times in %s", key, len(values), file)
 		}
-		token := s.tokenIn(file, fmt.Sprintf("T%d", i))
-		r, _, err := st.Record(t.Context(), name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if g := r.Current(time.Now()); g == nil || g.Hash != rotator.NewSecret(token).Hash(key) || !s.api.Alive(token) {
-			t.Errorf("%s: its sink does not hold its own live token", name)
+		s.me(values[0])
+	}
+	asked := s.api.Requests() // of /me, by each value in turn
+	for i, r := range asked[len(asked)-tokens:] {
+		if r.Status != http.StatusOK || entry(label[r.Bearer]) != fmt.Sprintf("t%d", i) {
+			t.Errorf("the value of T%d belongs to %q: %+v", i, label[r.Bearer], r)
 		}
 	}
+}
+
+// values are all that an env file says of a key.
+func (s *stage) values(file, key string) (out []string) {
+	s.t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.dir, file))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if v, ok := strings.CutPrefix(line, key+"="); ok {
+			out = append(out, strings.TrimSuffix(v, "\n"))
+		}
+	}
+	return out
+}
+
+// me calls /me as a token.
+func (s *stage) me(token string) {
+	s.t.Helper()
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, s.url+"/api/v2/me", nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body) //nolint:errcheck // what it says stands in the stand-in's log
+	resp.Body.Close()
 }
 
 func TestSecondDaemonIsTold(t *testing.T) {
