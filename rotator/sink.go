@@ -41,7 +41,7 @@ type ForeignError struct {
 
 func (e *ForeignError) Error() string {
 	if e.Prior {
-		return "holds a value that is no SiteGPT token"
+		return "holds a value that is no SiteGPT token, which is not overwritten: empty it, or say take_over: true"
 	}
 	return "holds a value that is none of ours: somebody changed it"
 }

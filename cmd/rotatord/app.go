@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -270,8 +271,22 @@ func (a *app) configPath() string {
 	return "rotation.yaml"
 }
 
-// stateDir is where the state is.
+// stateDir is where the state is, or will be.
 func (a *app) stateDir() (string, error) {
+	dir, err := a.stateFolder()
+	if err != nil {
+		return "", err
+	}
+	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
+		return "", usage("the state folder %s is not a folder: name another one with --state-dir", dir)
+	}
+	if _, err := os.Stat(filepath.Dir(dir)); errors.Is(err, fs.ErrNotExist) && !a.inSandbox {
+		return "", usage("the state folder %s cannot be made: %s does not exist; make that one first, or name another one with --state-dir", dir, filepath.Dir(dir))
+	}
+	return dir, nil
+}
+
+func (a *app) stateFolder() (string, error) {
 	switch {
 	case a.inSandbox:
 		return sandboxPath("state")

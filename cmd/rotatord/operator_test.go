@@ -107,6 +107,62 @@ func TestPlanSaysACauseOnce(t *testing.T) {
 	s.run(exitOK, "status", "--check")
 }
 
+func TestPlanLooksIntoTheSinks(t *testing.T) {
+	config := strings.ReplaceAll(oneToken, "  - name: bot", "  - name: bot\n    on_drift: hold")
+	s := newStage(t, config)
+	s.write("app.env", "BOT_TOKEN=precious\n")
+	if out := s.run(exitOK, "plan", "--exit-code"); !strings.Contains(out, "say take_over: true") {
+		t.Errorf("of a prior value plan says:\n%s", out)
+	}
+	s.run(exitFailed, "once", "--patience", "1ms")
+	if !strings.Contains(s.stderr, "say take_over: true") {
+		t.Errorf("of a prior value once says:\n%s", s.stderr)
+	}
+	s.write("app.env", "")
+	s.run(exitOK, "rotate", "bot")
+	first := s.token("BOT_TOKEN")
+	s.run(exitOK, "rotate", "bot")
+	for _, tc := range []struct {
+		value string
+		code  int
+		want  string
+	}{
+		{s.token("BOT_TOKEN"), exitOK, "\nNothing to do."},
+		{"", exitChanges, "it would be filled again, without a new one"},
+		{first, exitChanges, "holds generation 1 of bot: it would be overwritten with generation 2"},
+		{"precious", exitOK, "it would be left alone"},
+	} {
+		s.write("app.env", "BOT_TOKEN="+tc.value+"\n")
+		if out := s.run(tc.code, "plan", "--exit-code"); !strings.Contains(out, tc.want) {
+			t.Errorf("plan does not say %q:\n%s", tc.want, out)
+		}
+	}
+	s.write("rotation.yaml", strings.ReplaceAll(config, "on_drift: hold", "on_drift: restore"))
+	if out := s.run(exitChanges, "plan", "--exit-code"); !strings.Contains(out, "it would be overwritten (on_drift: restore)") {
+		t.Errorf("plan says:\n%s", out)
+	}
+	if n := s.api.Made(); n != 2 {
+		t.Errorf("%d tokens were made, want 2", n)
+	}
+}
+
+func TestStateFolderThatCannotBe(t *testing.T) {
+	s := newStage(t, oneToken)
+	s.write("file", "x")
+	for dir, want := range map[string]string{
+		"file":   "is not a folder: name another one with --state-dir",
+		"no/dir": "does not exist; make that one first",
+	} {
+		s.env = map[string]string{"ROTATORD_STATE_DIR": filepath.Join(s.dir, dir)}
+		for _, args := range []string{"status", "plan", "once", "rotate bot", "history", "health", "revoke bot --generation 1"} {
+			s.run(exitUsage, strings.Fields(args)...)
+			if !strings.Contains(s.stderr, want) {
+				t.Errorf("%s with %s: it says %q, want %q", args, dir, s.stderr, want)
+			}
+		}
+	}
+}
+
 func TestRefusedManagementTokenIsToldOnce(t *testing.T) {
 	s := newStage(t, oneToken)
 	s.env = map[string]string{"SITEGPT_API_TOKEN": "sgpt_not_this_one"}

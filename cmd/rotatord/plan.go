@@ -56,6 +56,7 @@ type plannedSink struct {
 	Name    string `json:"name"`
 	Says    string `json:"says"`
 	Refuses bool   `json:"refuses"` // a push would not work, or is not allowed to overwrite what is there
+	Changes bool   `json:"changes"` // it is not as it should be, and would be written once that is noticed
 
 	place string
 }
@@ -131,7 +132,7 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 			p.Next = g.Planned
 		}
 		if !o.offline && !e.Removed {
-			p.Sinks = preview(ctx, e, &r)
+			p.Sinks = preview(ctx, e, &r, l, now)
 		}
 		steps, _ := rotator.Plan(e, &r, now)
 		for _, s := range steps {
@@ -147,6 +148,11 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 			}
 		}
 		changes += len(p.Steps)
+		for _, s := range p.Sinks {
+			if s.Changes {
+				changes++
+			}
+		}
 		plans = append(plans, p)
 	}
 	if o.json {
@@ -165,7 +171,7 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 }
 
 // preview looks into each sink: what would be overwritten, and what stands in the way.
-func preview(ctx context.Context, e *rotator.Entry, r *rotator.Record) []plannedSink {
+func preview(ctx context.Context, e *rotator.Entry, r *rotator.Record, l *look, now time.Time) []plannedSink {
 	var out []plannedSink
 	for i := range e.Outlets {
 		o := &e.Outlets[i]
@@ -185,7 +191,11 @@ func preview(ctx context.Context, e *rotator.Entry, r *rotator.Record) []planned
 		case errors.Is(err, errors.ErrUnsupported):
 		case err != nil:
 			say(true, "cannot be read: %v", err)
-		case value.IsZero() || (s != nil && s.Ever):
+		case s != nil && s.Ever:
+			if says, changes := l.drift(e, r, s, value, now); says != "" {
+				out = append(out, plannedSink{Name: o.Name, Says: says, Changes: changes, place: o.Place})
+			}
+		case value.IsZero():
 		case value.IsToken():
 			say(false, "holds a token that rotatord did not put there: it would be taken over")
 		case o.TakeOver:
@@ -195,6 +205,30 @@ func preview(ctx context.Context, e *rotator.Entry, r *rotator.Record) []planned
 		}
 	}
 	return out
+}
+
+// drift says how the value of a sink that once held a token of ours differs from what its record
+// says, and whether it would be written. "": it does not.
+func (l *look) drift(e *rotator.Entry, r *rotator.Record, s *rotator.SinkState, value rotator.Secret, now time.Time) (says string, changes bool) {
+	target := r.Target(now)
+	if target == nil || s.Held != "" || s.Holds != target.Number { // a step, or a problem, tells of it
+		return "", false
+	}
+	if value.IsZero() {
+		return "no longer holds the token: it would be filled again, without a new one", true
+	}
+	if value.Hash(l.key) == target.Hash {
+		return "", false
+	}
+	for i := range l.records {
+		if id := find(l.records[i:i+1], value.Hash(l.key), now); id.Ours {
+			return fmt.Sprintf("holds generation %d of %s: it would be overwritten with generation %d", id.Generation, id.Token, target.Number), true
+		}
+	}
+	if e.OnDrift == rotator.DriftRestore {
+		return "holds a value that is none of ours: it would be overwritten (on_drift: restore)", true
+	}
+	return "holds a value that is none of ours: it would be left alone, and wait for a person", false
 }
 
 // refusals are the sinks that would not take a token, by place, as Preflight wants them.

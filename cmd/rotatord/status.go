@@ -52,6 +52,7 @@ type look struct {
 	holder   store.Holder  // who works on the state; zero: nobody
 	instance string
 	fresh    bool // there is no state yet
+	key      []byte
 }
 
 // look reads configuration and state; a state that does not exist yet is an empty one.
@@ -85,6 +86,9 @@ func (a *app) look(ctx context.Context, open func(sinks.Spec) (rotator.Sink, err
 	}
 	defer st.Close() //nolint:errcheck // only read
 	if l.records, err = st.Records(ctx); err != nil {
+		return nil, err
+	}
+	if l.key, err = st.Key(ctx); err != nil {
 		return nil, err
 	}
 	asks, err := st.Asks(ctx)
