@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -27,7 +28,12 @@ a new one is created.
 See what waits with: rotatord status, rotatord orphans.`,
 		Example: `  rotatord adopt support-bot
   rotatord adopt support-bot --sink app.env   # at this sink only`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("a NAME is needed: which tokens are to be adopted?")
+			}
+			return nil
+		},
 		RunE: func(c *cobra.Command, args []string) error {
 			names, err := a.declared(args)
 			if err != nil {
@@ -45,6 +51,8 @@ See what waits with: rotatord status, rotatord orphans.`,
 	}
 	c.Flags().StringVar(&sink, "sink", "", "only what stands in this sink (its name, as status shows it)")
 	c.Flags().Var(&timeout, "timeout", "how long to wait for the result; the order stays")
+	c.Flags().BoolVar(&a.wishJSON, "json", false, "print JSON")
+	a.sandboxFlag(c, "adopt in the rehearsal in ./sandbox")
 	return c
 }
 
@@ -102,6 +110,8 @@ the same. Sinks that lost their value are filled, and "rotate NAME" still works.
 	c.Flags().StringVar(&until, "until", "", "when it ends: an instant, or a duration from now")
 	c.Flags().BoolVar(&end, "end", false, "end a pause now")
 	c.Flags().Var(&timeout, "timeout", "how long to wait until it is noted; the order stays")
+	c.Flags().BoolVar(&a.wishJSON, "json", false, "print JSON")
+	a.sandboxFlag(c, "pause in the rehearsal in ./sandbox")
 	return c
 }
 

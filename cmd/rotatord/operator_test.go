@@ -28,6 +28,7 @@ func TestWrongArguments(t *testing.T) {
 		{"validate a b", "one FILE at most is taken, not 2"},
 		{"revoke", "one NAME is needed, not 0"},
 		{"rotate", "name the tokens to rotate, or say --all"},
+		{"adopt", "a NAME is needed: which tokens are to be adopted?"},
 		{"history --limit -1", "--limit -1: use a number of events, or 0 for all"},
 		{"history --format yaml", `format "yaml": use table, json or jsonl`},
 		{"history bto", `there is no token "bto" (did you mean "bot"?)`},
@@ -222,6 +223,8 @@ func TestFactsAsJSON(t *testing.T) {
 		{"identify", exitOK, "alive"},
 		{"rotate bot", exitOK, "wishes"},
 		{"revoke bot --generation 1", exitOK, "wishes"},
+		{"adopt bot", exitOK, "wishes"},
+		{"pause bot --until 8h", exitOK, "wishes"},
 		{"health", exitFailed, "daemon"},
 		{"version", exitOK, "version"},
 	} {
@@ -267,6 +270,8 @@ func TestRehearsal(t *testing.T) {
 		{"rotate bot", "generation 2 is in every required sink"},
 		{"revoke bot --generation 2 --force", "generation 2 is revoked"},
 		{"status --json", "./sandbox" + filepath.Join(s.dir, "app.env") + " BOT_TOKEN"},
+		{"pause vaulted --until 8h", "vaulted: paused until"},
+		{"adopt bot", "bot: adopted"},
 		{"history vaulted --format jsonl", "./sandbox/vault_kv/secret/apps/x/token"},
 		{"rotate vaulted --compromised --json", `"done": true`},
 	} {

@@ -292,7 +292,7 @@ func (a *app) fulfilled(problems []rotator.Problem, asks []rotator.Ask, records 
 	return &codeError{exitFailed, fmt.Errorf("not done yet: %s; the wish is saved, and the daemon, or the next once, goes on with it (see: rotatord status)", strings.Join(slices.Compact(open), ", "))}
 }
 
-// wishesJSON is the output of rotate --json and revoke --json.
+// wishesJSON is the output of rotate, revoke, adopt and pause with --json.
 type wishesJSON struct {
 	Format   int               `json:"format"` // 1
 	Wishes   []wishJSON        `json:"wishes"`
@@ -306,6 +306,7 @@ type wishJSON struct {
 	Generation int       `json:"generation,omitempty"` // what every required sink holds, or what is to be revoked
 	ID         string    `json:"id,omitempty"`
 	Expires    time.Time `json:"expires,omitzero"`
+	Paused     time.Time `json:"paused_until,omitzero"`
 }
 
 func (a *app) fulfilledJSON(problems []rotator.Problem, asks []rotator.Ask, records []rotator.Record) error {
@@ -315,9 +316,15 @@ func (a *app) fulfilledJSON(problems []rotator.Problem, asks []rotator.Ask, reco
 	for _, w := range asks {
 		one := wishJSON{Token: w.Entry, Done: fulfilled(w, records, now), Generation: w.Revoke}
 		for i := range records {
-			if r := &records[i]; r.Name == w.Entry && w.Revoke == 0 && one.Done {
-				g := r.Current(now)
+			r := &records[i]
+			if r.Name != w.Entry || w.Revoke != 0 || !one.Done {
+				continue
+			}
+			if g := r.Current(now); g != nil {
 				one.Generation, one.ID, one.Expires = g.Number, g.ID, g.Expires
+			}
+			if r.PausedUntil.After(now) {
+				one.Paused = r.PausedUntil
 			}
 		}
 		left = left || !one.Done
