@@ -147,6 +147,14 @@ func TestPlanLooksIntoTheSinks(t *testing.T) {
 	}
 }
 
+// What waits for a person is no failure, but once must not leave a token unfinished without a word.
+func TestOnceSaysWhyItIsNotFinished(t *testing.T) {
+	s := newStage(t, oneOfAcme)
+	s.plant("rotatord/acme/bot#9 20270301T000000Z abcdefghijklmnop") // and the state knows nothing of it
+	s.run(exitFailed, "once", "--patience", "1ms")
+	says(t, s.stderr, "nothing is created: ", "→ rotatord orphans shows them", "not finished: bot")
+}
+
 func TestStateFolderThatCannotBe(t *testing.T) {
 	s := newStage(t, oneToken)
 	s.write("file", "x")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -242,8 +243,11 @@ func (b *house) verdict(soft context.Context, unfinished []string) error {
 	entries, records := b.engine.Snapshot()
 	rep := rotator.Describe(entries, records, b.a.now())
 	failing := rep.Failing()
-	for _, p := range failing {
-		printProblem(b.a.stderr, p, b.a.now(), false)
+	for _, p := range rep.Problems {
+		// What waits for a person is no failure, but it can be why a token is not finished.
+		if p.Failing || slices.Contains(unfinished, p.Token) {
+			printProblem(b.a.stderr, p, b.a.now(), false)
+		}
 	}
 	switch {
 	case soft.Err() != nil:
