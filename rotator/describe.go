@@ -224,7 +224,7 @@ func (d *describer) declared() {
 	}
 	d.sinks(number)
 	d.retiring(number)
-	d.creation(g, due)
+	d.creation(g, step, due)
 	for i := range r.Generations {
 		if r.Generations[i].Open() {
 			d.problem(Problem{
@@ -258,7 +258,7 @@ func (d *describer) breaks() time.Time {
 	return d.now.Add(d.e.left(d.r, d.now, 0))
 }
 
-func (d *describer) creation(g *Generation, due bool) {
+func (d *describer) creation(g *Generation, step Step, due bool) {
 	e, r, now := d.e, d.r, d.now
 	if r.Create.Tries > 0 && due {
 		kind, what := ProblemCreate, "a successor cannot be created"
@@ -283,7 +283,7 @@ func (d *describer) creation(g *Generation, due bool) {
 	if r.Blocked != "" {
 		d.problem(Problem{Kind: ProblemBlocked, What: "nothing is created: " + r.Blocked, Next: r.BlockedUntil, Breaks: d.breaks()})
 	}
-	if blown, until := e.fuse(r, now, false); blown != "" && due {
+	if blown, until := e.fuse(r, now, step.Asked); blown != "" && due && !step.override {
 		d.problem(Problem{Kind: ProblemFuse, What: blown, Next: until, Breaks: d.breaks(), Failing: true})
 	}
 }

@@ -747,3 +747,32 @@ func TestRefusedManagementTokenIsTold(t *testing.T) {
 		t.Errorf("the cause %q names the call: sinks say themselves what they did", got)
 	}
 }
+
+// People have a fuse of their own: where it stops a wish, status must say so, and how to go on.
+func TestBlownFuseOfWishesIsTold(t *testing.T) {
+	w := simulate.New(start)
+	e := entry(t, w, "bot", w.Outlet("a", true, false))
+	p := begin(t, w, e)
+	run(t, p, start.Add(time.Minute))
+	wishes := e.Facts.MaxPosts() + 1
+	for range wishes {
+		w.Store.Ask(rotator.Ask{Entry: "bot", Than: w.Store.Record("bot").Last, Compromised: true, By: "ops", At: w.Now()})
+		run(t, p, w.Now().Add(time.Minute))
+	}
+	if got := w.API.Creates; got != wishes {
+		t.Errorf("creates = %d, want the first and %d that were wished for", got, wishes-1)
+	}
+	told := func() (fuse bool) {
+		entries, records := p.Engine().Snapshot()
+		rep := rotator.Describe(entries, records, w.Now())
+		return slices.ContainsFunc(rep.Failing(), func(p rotator.Problem) bool { return p.Kind == rotator.ProblemFuse })
+	}
+	if !told() {
+		t.Error("nobody is told why the wish is not fulfilled")
+	}
+	w.Store.Ask(rotator.Ask{Entry: "bot", Than: w.Store.Record("bot").Last, Override: true, By: "ops", At: w.Now()})
+	run(t, p, w.Now().Add(time.Minute))
+	if w.API.Creates != wishes+1 || told() {
+		t.Errorf("creates = %d after an override, want %d; told: %v", w.API.Creates, wishes+1, told())
+	}
+}
