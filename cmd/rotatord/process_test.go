@@ -20,6 +20,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -160,7 +161,9 @@ func (p place) String() string { return p.key + " of " + filepath.Base(p.path) }
 // accepted asks the API whether it takes a value, as one does who found it in a sink.
 func (s *stage) accepted(value string) bool {
 	s.t.Helper()
-	req, err := http.NewRequest(http.MethodGet, s.url+"/api/v2/me", nil)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/api/v2/me", nil)
 	if err != nil {
 		s.t.Error(err)
 		return false
@@ -177,9 +180,9 @@ func (s *stage) accepted(value string) bool {
 }
 
 // witness looks at places all the time, until end is called, and reports whoever would be left
-// with a dead token there, or with none where one was. seen counts, for each place, how often it
-// held a token that the API took.
-func (s *stage) witness(places ...place) (end func() map[place]int) {
+// with a token there that is dead, says alive, or with none where one was. It returns how often
+// each place held a living one.
+func (s *stage) witness(alive func(string) bool, places ...place) (end func() map[place]int) {
 	seen := map[place]int{}
 	done, over := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -190,7 +193,7 @@ func (s *stage) witness(places ...place) (end func() map[place]int) {
 			for _, p := range places {
 				v := held(p.path, p.key)
 				if v != "" && !took[v] && !reported[v] {
-					took[v] = s.accepted(v)
+					took[v] = alive(v)
 				}
 				switch {
 				case v == "" && seen[p] > 0:
@@ -236,7 +239,7 @@ tokens:
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	const (
-		rounds = 40
+		rounds = 30
 		first  = 5 // of them try to make the first tokens, one after the other
 	)
 	seed := rand.Uint64()
@@ -259,11 +262,16 @@ func TestKilled(t *testing.T) {
 		s.execute(exitOK, args...)
 		return time.Since(begun)
 	}
-	life := lived(newStage(t, killed), "once") // from nothing; another stage's, so that ours still begins with nothing
+	// The answer to a create trickles in: that is when a kill leaves an orphan.
+	slow := sandbox.Fault{Op: sandbox.OpCreate, Kind: sandbox.Slow, Delay: 2 * time.Millisecond}
+	rehearsal := newStage(t, killed) // so that ours still begins with nothing
+	rehearsal.api.Inject(slow)
+	life := lived(rehearsal, "once")
 
 	s := newStage(t, killed)
+	s.api.Inject(slow)
 	a, other, b := place{filepath.Join(s.dir, "app.env"), "A"}, place{filepath.Join(s.dir, "other.env"), "A"}, place{filepath.Join(s.dir, "app.env"), "B"}
-	end := s.witness(a, other, b)
+	end := s.witness(s.accepted, a, other, b)
 	commands := [][]string{{"once"}, {"rotate", "--all", "--compromised"}, {"rotate", "--all"}, {"rotate", "a", "--compromised"}, {"run"}}
 	struck := 0
 	for round := range rounds {
@@ -327,6 +335,133 @@ func TestKilled(t *testing.T) {
 		t.Errorf("%d kills struck, and %d tokens were made: this test tests nothing", struck, s.api.Made())
 	}
 	s.clean()
+}
+
+// TestKilledAt kills the program at the very moments that cost most: between a change of the world
+// and the record of it. It knows them by what can be seen from outside.
+func TestKilledAt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name    string
+		fault   sandbox.Fault
+		locked  bool // app.env, once the preflight is over
+		at      func(s *stage, p place) bool
+		creates int // that the rotation takes in all
+	}{
+		{
+			"the create is on its way",
+			sandbox.Fault{Op: sandbox.OpCreate, Kind: sandbox.Hang},
+			false,
+			func(s *stage, _ place) bool { return s.api.Count(sandbox.OpCreate) == 2 }, 1,
+		},
+		{
+			"the create is not answered",
+			sandbox.Fault{Op: sandbox.OpCreate, Kind: sandbox.HangAfter},
+			false,
+			func(s *stage, _ place) bool { return s.api.Made() == 2 }, 2,
+		},
+		{ // The first /me of a process is about the management token.
+			"nobody was given the new token",
+			sandbox.Fault{Op: sandbox.OpMe, Kind: sandbox.Hang, After: 1},
+			false,
+			func(s *stage, _ place) bool { return s.api.Made() == 2 && last(s.api.Requests()).Op == sandbox.OpMe }, 2,
+		},
+		{
+			"one sink was given the new token",
+			sandbox.Fault{Op: sandbox.OpMe, Kind: sandbox.Slow, After: 1, Delay: 30 * time.Millisecond},
+			true,
+			func(_ *stage, p place) bool {
+				return held(filepath.Join(filepath.Dir(p.path), "other.env"), "A") != held(p.path, "A")
+			}, 1,
+		},
+		{
+			"the revocation is on its way",
+			sandbox.Fault{Op: sandbox.OpRevoke, Kind: sandbox.Hang},
+			false,
+			func(s *stage, _ place) bool { return s.api.Count(sandbox.OpRevoke) == 1 }, 1,
+		},
+		{
+			"the revocation is not answered",
+			sandbox.Fault{Op: sandbox.OpRevoke, Kind: sandbox.HangAfter},
+			false,
+			func(s *stage, _ place) bool { return s.api.Made() == 2 && len(s.api.Live()) == 1 }, 1,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := newStage(t, strings.Split(killed, "  - name: b")[0])
+			p, other := place{filepath.Join(s.dir, "app.env"), "A"}, place{filepath.Join(s.dir, "other.env"), "A"}
+			s.execute(exitOK, "once")
+			old := held(p.path, p.key)
+			end := s.witness(s.api.Alive, p, other) // a request of its own would meet the fault
+			s.api.Inject(c.fault)
+			cmd, output := s.process(nil, "rotate", "a", "--compromised")
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			until := time.Now().Add(20 * time.Second)
+			come := func(what string, so func() bool) {
+				for !so() {
+					if time.Now().After(until) {
+						cmd.Process.Kill()
+						cmd.Wait()
+						t.Fatalf("%s never came:\n%s", what, output)
+					}
+					time.Sleep(time.Millisecond)
+				}
+			}
+			free := func() {}
+			if c.locked {
+				come("the create", func() bool { return s.api.Made() == 2 })
+				free = flock(t, filepath.Join(s.dir, ".app.env.lock"))
+			}
+			come("the moment", func() bool { return c.at(s, p) })
+			cmd.Process.Kill()
+			if code := ended(t, cmd.Wait()); code >= 0 {
+				t.Fatalf("it ended before it was killed, with %d:\n%s", code, output)
+			}
+			free()
+			s.api.Clear()
+			out := s.execute(exitOK, "once")
+			if now := held(p.path, p.key); now == old || now != held(other.path, other.key) || !s.accepted(now) {
+				t.Errorf("the wish was not fulfilled:\n%s", out)
+			}
+			if s.accepted(old) {
+				t.Errorf("the compromised token lives:\n%s", out)
+			}
+			if made := s.api.Made() - 1; made != c.creates {
+				t.Errorf("%d tokens were made for it, want %d:\n%s", made, c.creates, out)
+			}
+			if live := s.api.Live(); len(live) != 1 {
+				t.Errorf("%d tokens live, want 1:\n%s", len(live), out)
+			}
+			s.accounted(1)
+			end()
+			s.clean()
+		})
+	}
+}
+
+func last[T any](s []T) (v T) {
+	if len(s) > 0 {
+		v = s[len(s)-1]
+	}
+	return v
+}
+
+// flock takes the lock of a file that another program could take too.
+func flock(t *testing.T, path string) (free func()) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	free = sync.OnceFunc(func() { f.Close() })
+	t.Cleanup(free)
+	return free
 }
 
 // plaintext is what every token of the stand-in looks like, the management token and half of one too.
