@@ -295,32 +295,7 @@ func (s *stage) me(token string) {
 func TestSecondDaemonIsTold(t *testing.T) {
 	s := newStage(t, oneToken)
 	s.run(exitOK, "once")
-	env := map[string]string{
-		"ROTATORD_CONFIG": filepath.Join(s.dir, "rotation.yaml"), "ROTATORD_STATE_DIR": filepath.Join(s.dir, "state"),
-		"SITEGPT_API_BASE": s.url, "SITEGPT_API_TOKEN": s.api.Management().Reveal(),
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan int)
-	var errs bytes.Buffer
-	go func() {
-		done <- run(ctx, []string{"run"}, environment{
-			stdin: strings.NewReader(""), stdout: &bytes.Buffer{}, stderr: &errs,
-			getenv: func(k string) string { return env[k] }, environ: func() []string { return nil }, now: time.Now,
-		})
-	}()
-	for until := time.Now().Add(20 * time.Second); ; {
-		var out bytes.Buffer
-		if run(ctx, []string{"health"}, environment{
-			stdin: strings.NewReader(""), stdout: &out, stderr: &out,
-			getenv: func(k string) string { return env[k] }, environ: func() []string { return nil }, now: time.Now,
-		}) == exitOK {
-			break
-		}
-		if time.Now().After(until) {
-			t.Fatalf("the daemon did not start: %s", &errs)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	stop := s.daemon()
 	s.run(exitHeld, "run")
 	before := s.token("BOT_TOKEN")
 	s.run(exitOK, "rotate", "bot") // the daemon does it
@@ -328,7 +303,4 @@ func TestSecondDaemonIsTold(t *testing.T) {
 		t.Error("the daemon did not fulfil the wish")
 	}
 	stop()
-	if code := <-done; code != exitOK {
-		t.Errorf("the daemon ended with %d: %s", code, &errs)
-	}
 }

@@ -359,15 +359,16 @@ func (b *house) swept(f rotator.Found) {
 	}
 }
 
-// pass looks until nothing is due, or until what is left is not due within patience. It returns
-// the names of entries that are unfinished.
-func (b *house) pass(soft, hard context.Context, patience time.Duration) []string {
+// pass looks until nothing is due, until enough says so (nil: never), or until what is left is not
+// due within patience. What is due now is always done, and enough asked after it. It returns the
+// names of entries that are unfinished.
+func (b *house) pass(soft, hard context.Context, patience time.Duration, enough func() bool) []string {
 	deadline := b.a.now().Add(patience)
 	for {
 		b.engine.Look(soft, hard)
 		b.engine.Wait()
 		names, wake, ok := b.engine.Due()
-		if len(names) == 0 || soft.Err() != nil || !ok || wake.After(deadline) {
+		if len(names) == 0 || soft.Err() != nil || !ok || wake.After(deadline) || (enough != nil && enough()) {
 			return names
 		}
 		timer := time.NewTimer(max(wake.Sub(b.a.now()), 20*time.Millisecond))

@@ -587,7 +587,7 @@ tokens:
 	for i, kind := range []sandbox.Kind{sandbox.CutAfter, sandbox.GarbledAfter, sandbox.DropAfter} {
 		s.api.Inject(sandbox.Fault{Op: sandbox.OpCreate, Kind: kind, Times: 1})
 		s.api.Inject(sandbox.Fault{Op: sandbox.OpMe, Kind: sandbox.ServerError, Times: 1, After: i})
-		want, args, env := exitOK, []string{"rotate", "bot", "--timeout", "6s"}, []string(nil)
+		want, args, env := exitOK, []string{"rotate", "bot"}, []string(nil)
 		if i == 0 {
 			want, args = exitFailed, []string{"once", "--patience", "3s"}
 		}

@@ -122,10 +122,13 @@ func (a *app) wish(ctx context.Context, command string, names []string, timeout 
 			return fmt.Errorf("%w (the wish is saved: the daemon, or the next once, fulfils it)", err)
 		}
 		defer leave()
-		b.pass(soft, hard, max(deadline.Sub(a.now()), 0))
+		b.pass(soft, hard, max(deadline.Sub(a.now()), 0), func() bool {
+			_, records := b.engine.Snapshot()
+			return a.all(asks, records)
+		})
 		leave()
-		_, records := b.engine.Snapshot()
-		return a.fulfilled(b.verdictOf(names), asks, records, true)
+		entries, records := b.engine.Snapshot()
+		return a.fulfilled(entries, asks, records, false)
 	}
 }
 
@@ -190,9 +193,12 @@ func (a *app) await(ctx context.Context, dir string, asks []rotator.Ask, deadlin
 		if rerr != nil {
 			return false, rerr
 		}
-		done := !slices.ContainsFunc(asks, func(w rotator.Ask) bool { return !fulfilled(w, records, a.now()) })
-		if done || !a.now().Before(deadline) || ctx.Err() != nil {
-			return false, a.fulfilled(nil, asks, records, done)
+		if a.all(asks, records) || !a.now().Before(deadline) || ctx.Err() != nil {
+			l, err := a.look(context.WithoutCancel(ctx), nil)
+			if err != nil {
+				return false, err
+			}
+			return false, a.fulfilled(l.entries, asks, l.records, held)
 		}
 		if err == nil && !held {
 			return true, nil
@@ -243,8 +249,17 @@ func fulfilled(w rotator.Ask, records []rotator.Record, now time.Time) bool {
 	return true
 }
 
-// fulfilled prints what became of the wishes; problems are what stands in the way.
-func (a *app) fulfilled(problems []rotator.Problem, asks []rotator.Ask, records []rotator.Record, _ bool) error {
+// all reports whether every wish is fulfilled.
+func (a *app) all(asks []rotator.Ask, records []rotator.Record) bool {
+	now := a.now()
+	return !slices.ContainsFunc(asks, func(w rotator.Ask) bool { return !fulfilled(w, records, now) })
+}
+
+// fulfilled prints what became of the wishes, and what is wrong with their tokens: it stands in the
+// way of those that are open, and a sink that is not required may lag behind the others. running
+// says that somebody goes on with that.
+func (a *app) fulfilled(entries []rotator.Entry, asks []rotator.Ask, records []rotator.Record, running bool) error {
+	problems := a.problemsOf(entries, asks, records)
 	if a.wishJSON {
 		return a.fulfilledJSON(problems, asks, records)
 	}
@@ -281,13 +296,11 @@ func (a *app) fulfilled(problems []rotator.Problem, asks []rotator.Ask, records 
 		}
 		fmt.Fprintln(a.stdout)
 	}
+	for _, p := range problems {
+		printProblem(a.stderr, p, now, running)
+	}
 	if len(open) == 0 {
 		return nil
-	}
-	for _, p := range problems {
-		if slices.Contains(open, p.Token) {
-			printProblem(a.stderr, p, now, false)
-		}
 	}
 	return &codeError{exitFailed, fmt.Errorf("not done yet: %s; the wish is saved, and the daemon, or the next once, goes on with it (see: rotatord status)", strings.Join(slices.Compact(open), ", "))}
 }
@@ -296,7 +309,7 @@ func (a *app) fulfilled(problems []rotator.Problem, asks []rotator.Ask, records 
 type wishesJSON struct {
 	Format   int               `json:"format"` // 1
 	Wishes   []wishJSON        `json:"wishes"`
-	Problems []rotator.Problem `json:"problems"` // what stands in the way
+	Problems []rotator.Problem `json:"problems"` // what stands in the way, and which sink fails that was not waited for
 }
 
 // wishJSON is what became of one wish.
@@ -330,9 +343,7 @@ func (a *app) fulfilledJSON(problems []rotator.Problem, asks []rotator.Ask, reco
 		left = left || !one.Done
 		out.Wishes = append(out.Wishes, one)
 	}
-	if left {
-		out.Problems = append(out.Problems, problems...)
-	}
+	out.Problems = append(out.Problems, problems...)
 	if err := printJSON(a.stdout, out); err != nil {
 		return err
 	}
@@ -342,11 +353,18 @@ func (a *app) fulfilledJSON(problems []rotator.Problem, asks []rotator.Ask, reco
 	return nil
 }
 
-// verdictOf returns what is wrong with the named entries.
-func (b *house) verdictOf(names []string) []rotator.Problem {
-	entries, records := b.engine.Snapshot()
-	rep := rotator.Describe(entries, records, b.a.now())
-	return slices.DeleteFunc(rep.Problems, func(p rotator.Problem) bool { return !slices.Contains(names, p.Token) })
+// problemsOf returns everything that is wrong with a token whose wish is open, and what fails now
+// of the others.
+func (a *app) problemsOf(entries []rotator.Entry, asks []rotator.Ask, records []rotator.Record) []rotator.Problem {
+	now := a.now()
+	open := map[string]bool{}
+	for _, w := range asks {
+		open[w.Entry] = open[w.Entry] || !fulfilled(w, records, now)
+	}
+	return slices.DeleteFunc(rotator.Describe(entries, records, now).Problems, func(p rotator.Problem) bool {
+		isOpen, asked := open[p.Token]
+		return !asked || !(isOpen || p.Failing)
+	})
 }
 
 func (a *app) revokeCommand() *cobra.Command {

@@ -212,7 +212,7 @@ func (a *app) once(ctx context.Context, acceptAccount bool, nextPass, patience t
 			}
 		}
 	}
-	unfinished := b.pass(soft, hard, patience)
+	unfinished := b.pass(soft, hard, patience, nil)
 	if _, err := b.store.Prune(hard, a.now().Add(-b.config.Daemon.Retention)); err != nil {
 		b.log.Warn("drop old history", "error", err)
 	}
