@@ -4,7 +4,9 @@
 // Writers take turns by a lock (flock) on ".NAME.lock" beside the file. That lock file is made once
 // and never renamed or removed, and its lock belongs to the kernel: it ends with its process. A
 // lock on the file itself would not do, because every change puts another file in its place. Any
-// other program that takes the same lock is safe with this one.
+// other program that takes the same lock is safe with this one. Where somebody removes the lock
+// file all the same, whoever waited for it goes on with the new one, and whoever held it writes
+// nothing more.
 //
 // A change is written to ".NAME.tmp", which has its mode and owner before it gets its real name;
 // one that a crash has left behind is removed by the next change. A hard link to the file keeps
@@ -48,8 +50,9 @@ type Options struct {
 // error says that the folder could not be synced. Nothing is written after ctx ended.
 //
 // It refuses what it would spoil: a directory, a device or a pipe, a symlink that leads out of its
-// folder (one that stays in it is followed), a folder in which everybody may replace files. It
-// makes no folders.
+// folder (one that stays in it is followed), a folder in which everybody may replace files. In one
+// like /tmp, where everybody may add files but replace only his own, it refuses files that somebody
+// else put there. It makes no folders.
 func Update(ctx context.Context, path string, o Options, change func(old []byte, exists bool) ([]byte, error)) error {
 	return withLock(ctx, path, o, func(p *place, w wanted) error {
 		old, info, err := p.read()
@@ -57,6 +60,11 @@ func Update(ctx context.Context, path string, o Options, change func(old []byte,
 			return p.explain("read", err)
 		}
 		exists := err == nil
+		if exists {
+			if err := p.trusted(w, p.name, info); err != nil {
+				return err
+			}
+		}
 		content, err := change(old, exists)
 		if err != nil {
 			return err
@@ -84,7 +92,7 @@ func Check(ctx context.Context, path string, o Options) error {
 			return p.explain("read", err)
 		}
 		if err == nil {
-			if err := p.replaceable(info); err != nil {
+			if err := errors.Join(p.trusted(w, p.name, info), p.replaceable(info)); err != nil {
 				return err
 			}
 		}
@@ -139,7 +147,7 @@ func withLock(ctx context.Context, path string, o Options, f func(*place, wanted
 		return err
 	}
 	defer p.close()
-	if err := p.safe(); err != nil {
+	if err := p.safe(w); err != nil {
 		return err
 	}
 	unlock, err := p.lock(ctx, w)
@@ -156,6 +164,9 @@ const createFlags = os.O_CREATE | os.O_EXCL | os.O_WRONLY | syscall.O_NOFOLLOW
 // renamed. The temporary is gone afterwards, in any case.
 func (p *place) replace(ctx context.Context, name string, content []byte, w wanted) (err error) {
 	tmp := "." + p.name + ".tmp"
+	if err := p.stillLocked(); err != nil {
+		return p.explain("write", err)
+	}
 	if err := p.clear(tmp); err != nil { // we have the lock: whoever made it is dead
 		return p.explain("remove a leftover of", err)
 	}
@@ -164,7 +175,7 @@ func (p *place) replace(ctx context.Context, name string, content []byte, w want
 		return p.explain("write", err)
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && !errors.Is(err, errLockGone) { // else it may be another writer's by now
 			err = errors.Join(err, p.clear(tmp))
 		}
 	}()
@@ -176,6 +187,9 @@ func (p *place) replace(ctx context.Context, name string, content []byte, w want
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("write %s: nothing was written: %w", p, err)
+	}
+	if err := p.stillLocked(); err != nil {
+		return p.explain("write", err)
 	}
 	if err := p.root.Rename(tmp, name); err != nil {
 		return p.explain("replace", err)

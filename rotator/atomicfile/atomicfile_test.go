@@ -200,9 +200,17 @@ func TestOwner(t *testing.T) {
 	if got := owner(stat(t, path)); got != (ids{1234, 2345}) {
 		t.Errorf("belongs to %v, want 1234, 2345", got)
 	}
-	lock := stat(t, filepath.Join(filepath.Dir(path), ".token.lock"))
-	if lock.Mode() != 0o660 || owner(lock).gid != 2345 {
-		t.Errorf("the lock has mode %v and group %d, want 0660 of 2345", lock.Mode(), owner(lock).gid)
+	// Who may read the file could hold the lock for ever if he could open it; who may write needs it.
+	lock := filepath.Join(filepath.Dir(path), ".token.lock")
+	if m := stat(t, lock).Mode(); m != 0o600 {
+		t.Errorf("the lock has mode %v, want 0600", m)
+	}
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	update(t, path, Options{Mode: 0o660, Owner: "1234", Group: "2345"}, "one")
+	if info := stat(t, lock); info.Mode() != 0o660 || owner(info).gid != 2345 {
+		t.Errorf("the lock has mode %v and group %d, want 0660 of 2345", info.Mode(), owner(info).gid)
 	}
 	// What is not named stays, although root makes the new file.
 	update(t, path, Options{Mode: 0o640}, "two")
@@ -357,13 +365,19 @@ func TestRefusals(t *testing.T) {
 			if err := os.Symlink("other", filepath.Join(dir, ".token.lock")); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{".token.lock", "remove it"}, true},
-		{"a directory for the temporary", func(t *testing.T, dir string) {
+		}, []string{"/dir/.token.lock", "remove it"}, true},
+		{"a pipe for a lock", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "token"), "old", 0o600)
+			if err := syscall.Mkfifo(filepath.Join(dir, ".token.lock"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"/dir/.token.lock", "remove it"}, true},
+		{"a full directory for the temporary", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, "token"), "old", 0o600)
 			if err := os.MkdirAll(filepath.Join(dir, ".token.tmp", "x"), 0o755); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{".token.tmp"}, true},
+		}, []string{"/dir/.token.tmp", "directory", "remove it"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "dir")
@@ -391,6 +405,193 @@ func TestSharedFolderWithStickyBit(t *testing.T) {
 		t.Error(err)
 	}
 	update(t, path, Options{}, "x")
+}
+
+// What others put where everybody may put something is not taken for ours.
+func TestPlantedInASharedFolder(t *testing.T) {
+	if !asRoot(t) {
+		return
+	}
+	const stranger = 1234
+	give := func(t *testing.T, path string) {
+		t.Helper()
+		if err := os.Lchown(path, stranger, stranger); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		prepare func(t *testing.T, dir string) // the path is dir/token
+		owner   string
+		says    string // "": it is taken
+	}{
+		{"the folder", give, "", "folder DIR is writable by everybody and belongs to uid 1234, who could replace token: use a folder of your own"},
+		{"the file", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "token"), "old", 0o666)
+			give(t, filepath.Join(dir, "token"))
+		}, "", "DIR/token belongs to uid 1234"},
+		{"the file of its owner", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "token"), "old", 0o600)
+			give(t, filepath.Join(dir, "token"))
+		}, "1234", ""},
+		{"the lock", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, ".token.lock"), "", 0o666)
+			give(t, filepath.Join(dir, ".token.lock"))
+		}, "", "DIR/.token.lock belongs to uid 1234"},
+		{"a symlink", func(t *testing.T, dir string) {
+			if err := os.Symlink("elsewhere", filepath.Join(dir, "token")); err != nil {
+				t.Fatal(err)
+			}
+			give(t, filepath.Join(dir, "token"))
+		}, "", "DIR/token belongs to uid 1234"},
+		{"the temporary", func(t *testing.T, dir string) { // root may remove it
+			write(t, filepath.Join(dir, ".token.tmp"), "bait", 0o666)
+			give(t, filepath.Join(dir, ".token.tmp"))
+		}, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "shared")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(dir, 0o777|fs.ModeSticky); err != nil {
+				t.Fatal(err)
+			}
+			c.prepare(t, dir)
+			path := filepath.Join(dir, "token")
+			o := Options{Owner: c.owner}
+			errs := []error{Check(t.Context(), path, o), Update(t.Context(), path, o, to("new"))}
+			if c.says != "" {
+				for _, err := range errs {
+					wantSays(t, err, strings.ReplaceAll(c.says, "DIR", dir), "use a folder of your own")
+				}
+				for _, name := range []string{"token", "elsewhere"} {
+					if got, _ := os.ReadFile(filepath.Join(dir, name)); string(got) == "new" {
+						t.Errorf("%s got the new content", name)
+					}
+				}
+				return
+			}
+			if err := errors.Join(errs...); err != nil {
+				t.Fatal(err)
+			}
+			wantContent(t, path, "new")
+			if uid, want := owner(stat(t, path)).uid, c.owner; strconv.Itoa(uid) != want && (want != "" || uid != 0) {
+				t.Errorf("it belongs to uid %d", uid)
+			}
+		})
+	}
+}
+
+func TestLeftoverTemporary(t *testing.T) {
+	for name, leave := range map[string]func(t *testing.T, dir, tmp string){
+		"half a file": func(t *testing.T, _, tmp string) { write(t, tmp, "hal", 0o400) },
+		"a symlink": func(t *testing.T, dir, tmp string) {
+			if err := os.Symlink(filepath.Join(dir, "victim"), tmp); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a symlink that leads nowhere": func(t *testing.T, _, tmp string) {
+			if err := os.Symlink("/nowhere/at/all", tmp); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"an empty directory": func(t *testing.T, _, tmp string) {
+			if err := os.Mkdir(tmp, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a pipe": func(t *testing.T, _, tmp string) {
+			if err := syscall.Mkfifo(tmp, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "token")
+			write(t, filepath.Join(dir, "victim"), "theirs", 0o600)
+			leave(t, dir, filepath.Join(dir, ".token.tmp"))
+			leave(t, dir, filepath.Join(dir, ".token.check"))
+			if err := Check(t.Context(), path, Options{}); err != nil {
+				t.Error(err)
+			}
+			leave(t, dir, filepath.Join(dir, ".token.tmp"))
+			update(t, path, Options{}, "new")
+			wantContent(t, path, "new")
+			wantContent(t, filepath.Join(dir, "victim"), "theirs")
+			wantNames(t, dir, "token", "victim", ".token.lock")
+		})
+	}
+}
+
+// flock holds the lock of a file until free is called.
+func flock(t *testing.T, path string) (free func()) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() { f.Close() }
+}
+
+// A lock file that is removed leaves those who wait for it with a lock that nobody else asks for.
+func TestLockFileIsReplacedWhileOneWaits(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token")
+	lock := filepath.Join(filepath.Dir(path), ".token.lock")
+	update(t, path, Options{}, "old")
+	first := flock(t, lock)
+	inside, done := make(chan struct{}), make(chan error)
+	go func() {
+		done <- Update(t.Context(), path, Options{}, func(old []byte, _ bool) ([]byte, error) {
+			close(inside)
+			return append(bytes.Clone(old), "er"...), nil
+		})
+	}()
+	time.Sleep(5 * poll) // it waits by now
+	if err := os.Remove(lock); err != nil {
+		t.Fatal(err)
+	}
+	second := flock(t, lock)
+	first()
+	select {
+	case <-inside:
+		t.Error("two writers are at work at once")
+	case <-time.After(10 * poll):
+	}
+	second()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	wantContent(t, path, "older")
+}
+
+func TestLockFileIsRemovedUnderTheWriter(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "token")
+	lock := filepath.Join(dir, ".token.lock")
+	update(t, path, Options{}, "old")
+	for name, after := range map[string]func(){
+		"removed": func() {},
+		"another": func() { write(t, lock, "", 0o600) },
+	} {
+		err := Update(t.Context(), path, Options{}, func([]byte, bool) ([]byte, error) {
+			if err := os.Remove(lock); err != nil {
+				t.Fatal(err)
+			}
+			after()
+			return []byte("new"), nil
+		})
+		wantSays(t, err, path, "removed the lock file", "leave it alone")
+		wantContent(t, path, "old")
+		if _, err := os.Lstat(filepath.Join(dir, ".token.tmp")); err == nil {
+			t.Errorf("%s: a temporary is left", name)
+		}
+	}
+	update(t, path, Options{}, "new")
 }
 
 func TestTooMuchIsNotWritten(t *testing.T) {

@@ -13,9 +13,12 @@ import (
 // place is a name in a folder. The folder is held open, so that nobody can put another one under
 // its path while we work in it.
 type place struct {
-	dir  string // without symlinks
-	name string
-	root *os.Root
+	dir    string // without symlinks
+	name   string
+	root   *os.Root
+	links  []fs.FileInfo // that led here
+	shared bool          // everybody may put files into the folder
+	locked *os.File      // the lock file, once its lock is held
 }
 
 func (p *place) String() string { return filepath.Join(p.dir, p.name) }
@@ -59,6 +62,7 @@ func (p *place) follow(path string) error {
 		case info.Mode()&fs.ModeSymlink == 0:
 			return p.regular(info)
 		}
+		p.links = append(p.links, info)
 		link, err := p.root.Readlink(p.name)
 		if err != nil {
 			return p.explain("look at", err)
@@ -89,17 +93,41 @@ func (p *place) regular(info fs.FileInfo) error {
 	}
 }
 
-// safe refuses a folder in which everybody may replace our file. Where the sticky bit is set, as in
-// /tmp, only its owner may.
-func (p *place) safe() error {
+// safe refuses a folder in which somebody else may replace our file. Where the sticky bit is set, as
+// in /tmp, only the file's owner may, and the folder's.
+func (p *place) safe(w wanted) error {
 	info, err := p.root.Stat(".")
 	if err != nil {
 		return p.explain("look at the folder of", err)
 	}
-	if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
+	if info.Mode().Perm()&0o002 == 0 {
+		return nil
+	}
+	if info.Mode()&fs.ModeSticky == 0 {
 		return fmt.Errorf("folder %s is writable by everybody, who could replace %s: chmod o-w %[1]s", p.dir, p.name)
 	}
+	p.shared = true
+	if uid := owner(info).uid; uid != 0 && uid != os.Geteuid() {
+		return fmt.Errorf("folder %s is writable by everybody and belongs to uid %d, who could replace %s: use a folder of your own", p.dir, uid, p.name)
+	}
+	for _, link := range p.links {
+		if err := p.trusted(w, link.Name(), link); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// trusted refuses what lies in a folder where everybody may put files, and belongs neither to us
+// nor to root nor to whom our file shall belong: whoever put it there would keep it, and with it
+// what is written, since a file's owner is left as it is.
+func (p *place) trusted(w wanted, name string, info fs.FileInfo) error {
+	uid, me := owner(info).uid, os.Geteuid()
+	if !p.shared || uid == me || uid == 0 || uid == w.uid {
+		return nil
+	}
+	return fmt.Errorf("%s belongs to uid %d, who is neither us (uid %d) nor its owner by configuration, in a folder that everybody may write to: remove it, or use a folder of your own",
+		filepath.Join(p.dir, name), uid, me)
 }
 
 // replaceable says whether the file that is there now could be renamed over, as far as that can be
@@ -126,10 +154,14 @@ func (p *place) replaceable(info fs.FileInfo) error {
 
 // clear removes a scratch file, if it is there.
 func (p *place) clear(name string) error {
-	if err := p.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	err := p.root.Remove(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, syscall.ENOTEMPTY), errors.Is(err, syscall.EEXIST):
+		return fmt.Errorf("%s is a directory with something in it, where a scratch file has to be: remove it: %w", filepath.Join(p.dir, name), err)
 	}
-	return nil
+	return err
 }
 
 // sync makes a rename in the folder durable, where the file system can do that at all.
@@ -155,7 +187,10 @@ type openError struct {
 
 func (e *openError) Error() string {
 	s := fmt.Sprintf("open folder %s: %v", filepath.Dir(e.path), e.err)
-	if errors.Is(e.err, fs.ErrPermission) {
+	switch {
+	case noDescriptors(e.err):
+		s += " (" + raiseDescriptors + ")"
+	case errors.Is(e.err, fs.ErrPermission):
 		s += fmt.Sprintf(" (we run as uid %d: let it enter that folder and those above it)", os.Geteuid())
 	}
 	return s
@@ -188,6 +223,14 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+// raiseDescriptors is what to do when noDescriptors.
+const raiseDescriptors = "too many files are open: raise LimitNOFILE= of the systemd unit, or ulimit -n"
+
+// noDescriptors reports whether the process, or the machine, can open no more files.
+func noDescriptors(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
 // explain adds to an error of the system what it means here and what to do.
 func (p *place) explain(doing string, err error) error {
 	hint := ""
@@ -201,7 +244,9 @@ func (p *place) explain(doing string, err error) error {
 	}
 	switch {
 	case is(syscall.ENOSPC, syscall.EDQUOT):
-		hint = "the disk is full, or our quota of it: free some space; the old content is whole: "
+		hint = "the disk is full, or our quota of it, or it takes no more files: free some space; the old content is whole: "
+	case noDescriptors(err):
+		hint = raiseDescriptors + "; the old content is whole: "
 	case is(syscall.EFBIG):
 		hint = "the limit on the size of files is reached (ulimit -f): raise it; the old content is whole: "
 	case is(syscall.EROFS):

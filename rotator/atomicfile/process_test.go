@@ -3,6 +3,7 @@ package atomicfile
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -66,6 +67,8 @@ func beChild(what, path string) error {
 			return err
 		}
 		return Update(ctx, path, Options{}, to(strings.Repeat("n", 1<<16)))
+	case "starve": // with every number of free descriptors, from none
+		return starve(ctx, path)
 	case "update":
 		return Update(ctx, path, Options{}, to("new"))
 	case "check":
@@ -74,6 +77,52 @@ func beChild(what, path string) error {
 		return Update(ctx, path, Options{Owner: arg}, to("new"))
 	}
 	return fmt.Errorf("no child does %q", what)
+}
+
+func starve(ctx context.Context, path string) error {
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: 64, Max: 64}); err != nil {
+		return err
+	}
+	var open []*os.File
+	for {
+		f, err := os.Open(os.DevNull)
+		if errors.Is(err, syscall.EMFILE) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		open = append(open, f)
+	}
+	starved := 0
+	for free := range 12 {
+		for _, what := range []string{"check", "update"} {
+			before, rerr := Read(path)
+			var err error
+			if what == "check" {
+				err = Check(ctx, path, Options{})
+			} else {
+				err = Update(ctx, path, Options{}, to("new "+strconv.Itoa(free)))
+			}
+			if err == nil && rerr != nil {
+				return fmt.Errorf("with %d descriptors, it needs less than to read: %w", free, rerr)
+			}
+			if err != nil {
+				starved++
+				fmt.Printf("%s: %v\n", what, err)
+				if after, err := Read(path); rerr == nil && (err != nil || string(after) != string(before)) {
+					return fmt.Errorf("with %d descriptors, the file holds %q, and did %q: %w", free, after, before, err)
+				}
+			}
+		}
+		if err := open[free].Close(); err != nil {
+			return err
+		}
+	}
+	if got, err := Read(path); err != nil || string(got) != "new 11" || starved == 0 {
+		return fmt.Errorf("it starved %d times, and holds %q: %w", starved, got, err)
+	}
+	return nil
 }
 
 // whole is content that shows whether it is whole.
@@ -192,6 +241,24 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the child says %q (%v)", out, err)
 	}
 	wantContent(t, path, "old")
+	wantNames(t, dir, "token", ".token.lock")
+}
+
+func TestNoDescriptorsAreLeft(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "token")
+	update(t, path, Options{}, "old")
+	out, err := child(t, "starve", path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		for _, want := range []string{dir, "too many files are open", "LimitNOFILE=", "ulimit -n"} {
+			if !strings.Contains(line, want) {
+				t.Errorf("%q does not say %q", line, want)
+			}
+		}
+	}
 	wantNames(t, dir, "token", ".token.lock")
 }
 
