@@ -71,13 +71,13 @@ func TakeLock(ctx context.Context, dir string, who Holder) (*Lock, error) {
 	}
 	f, err := os.OpenFile(filepath.Join(dir, LockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("take the lock: %w", err)
+		return nil, fmt.Errorf("take the lock: %w", advise(dir, err))
 	}
 	if err := take(ctx, dir, f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	if err := sign(f, who); err != nil {
-		return nil, errors.Join(fmt.Errorf("sign the lock: %w", err), f.Close())
+		return nil, errors.Join(fmt.Errorf("sign the lock: %w", advise(dir, err)), f.Close())
 	}
 	return &Lock{f: f}, nil
 }
@@ -189,7 +189,7 @@ func Holding(dir string) (Holder, bool, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return Holder{}, false, forbidden(dir, err)
 	case err != nil:
-		return Holder{}, false, fmt.Errorf("look at the lock: %w", err)
+		return Holder{}, false, fmt.Errorf("look at the lock: %w", advise(dir, err))
 	}
 	defer f.Close() //nolint:errcheck // nothing was written
 	return holding(f)
@@ -235,7 +235,7 @@ func idle(dir string) error {
 func lockFolder(ctx context.Context, dir string) (done func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open the state folder: %w", err)
+		return nil, fmt.Errorf("open the state folder: %w", advise(dir, err))
 	}
 	for {
 		ok, err := flock(f, syscall.LOCK_EX)

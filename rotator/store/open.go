@@ -371,6 +371,9 @@ func code(err error) int {
 // explain says what an error of SQLite's means, where, and what to do. Others pass through.
 func explain(path string, err error) error {
 	dir := filepath.Dir(path)
+	if better := advise(dir, err); better != err { //nolint:errorlint // the very same
+		return better
+	}
 	switch code(err) {
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("%w: nothing was written; make room in %s: %w", ErrFull, dir, err)

@@ -91,7 +91,7 @@ func enter(dir string, euid int) (string, error) {
 		if _, missing := os.Stat(dir); missing == nil {
 			break // it is there, on a file system that takes no new folders
 		}
-		return "", fmt.Errorf("make the state folder %s for %s: %w", dir, userName(euid), err)
+		return "", fmt.Errorf("make the state folder %s for %s: %w", dir, userName(euid), advise(filepath.Dir(dir), err))
 	}
 	st, err := os.Stat(dir)
 	if err != nil {
