@@ -29,8 +29,14 @@ import (
 	"github.com/rotatord/rotatord/sinks/vaultkv/vaulttest"
 )
 
+// builtEnv names the program to a test that runs in a process of its own: the other one built it.
+const builtEnv = "ROTATORD_TEST_BUILT"
+
 // built builds the program once, when the first test wants it. TestMain removes it.
 var built = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv(builtEnv); path != "" {
+		return path, nil
+	}
 	dir, err := os.MkdirTemp("", "rotatord-process-")
 	if err != nil {
 		return "", err
@@ -49,7 +55,7 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	unused := false
 	wanted.Do(func() { unused = true })
-	if !unused {
+	if !unused && os.Getenv(builtEnv) == "" {
 		if path, _ := built(); path != "" {
 			os.RemoveAll(filepath.Dir(path)) //nolint:errcheck // a temporary folder
 		}
