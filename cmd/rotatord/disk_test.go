@@ -85,8 +85,8 @@ tokens:
       - env_file: {path: app.env, key: C}
 `
 
-// values are what the sinks of small hold.
-func (s *stage) values() map[string]string {
+// everywhere is what the sinks of small hold.
+func (s *stage) everywhere() map[string]string {
 	s.t.Helper()
 	file, err := os.ReadFile(filepath.Join(s.dir, "disk", "a.env"))
 	if err != nil {
@@ -107,7 +107,7 @@ func (s *stage) values() map[string]string {
 // whole asserts that the sinks hold what they held before, but for those that are named.
 func (s *stage) whole(before map[string]string, changed ...string) {
 	s.t.Helper()
-	for where, v := range s.values() {
+	for where, v := range s.everywhere() {
 		other := false
 		for _, c := range changed {
 			other = other || strings.HasPrefix(where, c)
@@ -126,7 +126,7 @@ func TestDiskOfSinksIsFull(t *testing.T) {
 	s := newStage(t, small)
 	dir := s.disk("disk", 256)
 	s.execute(exitOK, "once")
-	before := s.values()
+	before := s.everywhere()
 	free := disktest.Fill(t, dir)
 	out := s.execute(exitFailed, "rotate", "--all", "--timeout", "1s")
 	for range 2 {
@@ -156,7 +156,7 @@ func TestDiskOfSinksFillsUp(t *testing.T) {
 	s := newStage(t, small)
 	dir := s.disk("disk", 256)
 	s.execute(exitOK, "once")
-	before := s.values()
+	before := s.everywhere()
 	end := s.witness(s.api.Alive, place{filepath.Join(dir, "app.env"), "A"}, place{filepath.Join(dir, "app.env"), "C"}, place{filepath.Join(s.dir, "app.env"), "C"})
 	// The first /me is about the management token.
 	s.api.Inject(sandbox.Fault{Op: sandbox.OpMe, Kind: sandbox.Slow, After: 1, Delay: 50 * time.Millisecond})
@@ -172,7 +172,7 @@ func TestDiskOfSinksFillsUp(t *testing.T) {
 	}
 	s.api.Clear()
 	says(t, output.String(), filepath.Join(dir, "app.env"), filepath.Join(dir, "a.env"), "the disk is full", "free some space", "the old content is whole")
-	now := s.values()
+	now := s.everywhere()
 	if now["c in app.env"] == before["c in app.env"] {
 		t.Error("the sink on the other disk did not get its token")
 	}
@@ -186,7 +186,7 @@ func TestDiskOfSinksFillsUp(t *testing.T) {
 		t.Errorf("with room again, %d, %d and %d creates, want 3, 1 and 2", a, b, c)
 	}
 	s.whole(before, "a", "c")
-	if v := s.values(); v["c in app.env"] != now["c in app.env"] || v["c in disk/app.env"] != now["c in app.env"] || v["a in a.env"] != v["a in disk/app.env"] {
+	if v := s.everywhere(); v["c in app.env"] != now["c in app.env"] || v["c in disk/app.env"] != now["c in app.env"] || v["a in a.env"] != v["a in disk/app.env"] {
 		t.Error("the sinks differ")
 	}
 	end()
@@ -202,7 +202,7 @@ func TestDiskOfSinksIsReadOnly(t *testing.T) {
 	s := newStage(t, small)
 	dir := s.disk("disk", 256)
 	s.execute(exitOK, "once")
-	before := s.values()
+	before := s.everywhere()
 	writable := disktest.ReadOnly(t, dir)
 	out := s.execute(exitFailed, "rotate", "--all", "--timeout", "1s")
 	says(t, out, filepath.Join(dir, "app.env"), "the file system is read-only", "ReadWritePaths="+dir)
@@ -388,11 +388,11 @@ func TestNoDescriptorsAreLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.execute(exitOK, "once")
-	before := s.values()
+	before := s.everywhere()
 	files := 8 // with fewer, Go itself gives up
 	for ; ; files++ {
 		code, out := s.limited(files, "rotate", "b", "--timeout", "1s")
-		s.values()
+		s.everywhere()
 		if code == exitOK {
 			break
 		}

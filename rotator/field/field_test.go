@@ -233,10 +233,16 @@ func TestFiles(t *testing.T) {
 		path, want string
 		mode       Mode
 	}{
-		{"/a", "", 0}, {"a", "", 0o600}, {"a", "", 0o640}, {"", "path: is missing", 0},
-		{"~/a", "path: ~ is not expanded: write the whole path", 0}, {"a/", `path: "a/" is a folder: name a file in it`, 0},
-		{"a/..", `path: "a/.." is a folder: name a file in it`, 0}, {"a\u0085b", "path: holds a control character", 0},
-		{"a", "mode: 0240 lets not even the owner read the file", 0o240}, {"a", "mode: 0666 lets everybody change the file", 0o666},
+		{"/a", "", 0},
+		{"a", "", 0o600},
+		{"a", "", 0o640},
+		{"", "path: is missing", 0},
+		{"~/a", "path: ~ is not expanded: write the whole path", 0},
+		{"a/", `path: "a/" is a folder: name a file in it`, 0},
+		{"a/..", `path: "a/.." is a folder: name a file in it`, 0},
+		{"a\u0085b", "path: holds a control character", 0},
+		{"a", "mode: 0240 lets not even the owner read the file", 0o240},
+		{"a", "mode: 0666 lets everybody change the file", 0o666},
 		{"a", "mode: 0644 lets everybody on the machine read the token", 0o644},
 	} {
 		p := New()

@@ -24,8 +24,18 @@ func TestDistance(t *testing.T) {
 		a, b string
 		want int
 	}{
-		{"", "", 0}, {"", "abc", 3}, {"abc", "abc", 0}, {"abc", "abd", 1}, {"abc", "ab", 1}, {"abc", "xabc", 1},
-		{"abc", "acb", 1}, {"abcd", "badc", 2}, {"ca", "abc", 3}, {"ä", "a", 1}, {"äb", "bä", 1}, {"kitten", "sitting", 3},
+		{"", "", 0},
+		{"", "abc", 3},
+		{"abc", "abc", 0},
+		{"abc", "abd", 1},
+		{"abc", "ab", 1},
+		{"abc", "xabc", 1},
+		{"abc", "acb", 1},
+		{"abcd", "badc", 2},
+		{"ca", "abc", 3},
+		{"ä", "a", 1},
+		{"äb", "bä", 1},
+		{"kitten", "sitting", 3},
 	} {
 		if got := Distance(tc.a, tc.b); got != tc.want {
 			t.Errorf("%q to %q: %d, want %d", tc.a, tc.b, got, tc.want)
