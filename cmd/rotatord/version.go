@@ -11,8 +11,15 @@ import (
 	"github.com/rotatord/rotatord/rotator/store"
 )
 
-// buildVersion is what the Go toolchain recorded of this build.
+// version is a release's, given by -ldflags "-X main.version=v1.2.3" where the build sees no
+// repository (the Dockerfile); nothing else sets it.
+var version string
+
+// buildVersion is the release's version, or what the Go toolchain recorded of this build.
 func buildVersion() string {
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
