@@ -216,7 +216,7 @@ func (a *app) printStatus(l *look, rep rotator.Report) {
 		}
 	}
 	if n := len(l.found.Unexplained); n > 0 {
-		fmt.Fprintf(out, "\n%s at SiteGPT carry this instance's mark, and this state made none of them (seen %s):\n", count(n, "token"), ago(l.found.At, now))
+		fmt.Fprintf(out, "\nAt SiteGPT, %s with this instance's mark that this state never made (seen %s):\n", count(n, "token"), ago(l.found.At, now))
 		for _, t := range l.found.Unexplained {
 			fmt.Fprintf(out, "  %s  %s\n", t.ID, t.Name)
 		}
