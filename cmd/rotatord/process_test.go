@@ -634,6 +634,13 @@ tokens:
 		{"history", "--format", "jsonl"},
 		{"validate"},
 		{"validate", "--json"},
+		{"orphans"},
+		{"orphans", "--json"},
+		{"adopt", "bot"},
+		{"pause", "bot", "--until", "1h"},
+		{"pause", "bot", "--end", "--json"},
+		{"drill"},
+		{"drill", "--json"},
 		{"health"},
 		{"version", "--json"},
 	} {
