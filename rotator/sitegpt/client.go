@@ -180,6 +180,10 @@ func (c *Client) Skew() (time.Duration, bool) {
 type Account struct {
 	ID, Email, Name string   // the user; "" where the answer does not say
 	Scopes          []string // the token's; nil where the answer does not say
+
+	// Not documented; zero where the answer does not say.
+	TokenID string
+	Expires time.Time // of the token
 }
 
 // Me asks who s belongs to. ErrUnauthorized: the API does not know s. ErrForbidden: it does, and s
@@ -196,13 +200,18 @@ func (c *Client) Me(ctx context.Context, s rotator.Secret) (Account, error) {
 			Name  lax[string] `json:"name"`
 		} `json:"user"`
 		Auth struct {
-			Scopes lax[[]string] `json:"scopes"`
+			Scopes    lax[[]string]  `json:"scopes"`
+			TokenID   lax[string]    `json:"tokenId"`
+			ExpiresAt lax[time.Time] `json:"expiresAt"`
 		} `json:"auth"`
 	}
 	if json.Unmarshal(data, &d) != nil {
 		return Account{}, &Error{Op: "me", Message: "the answer names no user"}
 	}
-	return Account{ID: d.User.ID.v, Email: d.User.Email.v, Name: d.User.Name.v, Scopes: d.Auth.Scopes.v}, nil
+	return Account{
+		ID: d.User.ID.v, Email: d.User.Email.v, Name: d.User.Name.v, Scopes: d.Auth.Scopes.v,
+		TokenID: d.Auth.TokenID.v, Expires: utc(d.Auth.ExpiresAt.v),
+	}, nil
 }
 
 // Verify authenticates with s: nil also where s may not see the account, for that proves that it

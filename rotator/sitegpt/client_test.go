@@ -817,7 +817,7 @@ func TestErrorTexts(t *testing.T) {
 	}{
 		{
 			403, `{"ok":false,"error":{"code":"TOKEN_SCOPE_NOT_ALLOWED","message":"Scope not allowed","hint":"ask an admin"},"meta":{"requestId":"req_1"},"requestId":"req_2"}`, nil, create,
-			"create: 403 TOKEN_SCOPE_NOT_ALLOWED: Scope not allowed; either the user's role may not grant these scopes or chatbots, or the daemon's own token lacks a scope (creating needs tokens:write) (hint: ask an admin; request req_1)",
+			"create: 403 TOKEN_SCOPE_NOT_ALLOWED: Scope not allowed; either the user's role may not grant these scopes or chatbots, or the daemon's own token lacks a scope (creating needs tokens:write, and perhaps each scope that is given) (hint: ask an admin; request req_1)",
 		},
 		{
 			403, `{"ok":false,"error":{"code":"TOKEN_SCOPE_NOT_ALLOWED","message":"no"}}`, nil, list,

@@ -62,7 +62,7 @@ func (e *Error) Error() string {
 func (e *Error) causes() string {
 	switch e.Op {
 	case "create":
-		return "; either the user's role may not grant these scopes or chatbots, or the daemon's own token lacks a scope (creating needs tokens:write)"
+		return "; either the user's role may not grant these scopes or chatbots, or the daemon's own token lacks a scope (creating needs tokens:write, and perhaps each scope that is given)"
 	case "revoke":
 		return "; either the user's role may not revoke it, or the daemon's own token lacks a scope (revoking needs tokens:write)"
 	case "list":

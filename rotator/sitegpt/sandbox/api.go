@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -515,9 +516,13 @@ func (s *Server) me(x *exchange) reply {
 			return r
 		}
 	}
+	auth := map[string]any{"type": "token", "scopes": x.caller.Scopes}
+	if s.behavior.MeMore {
+		auth["tokenId"], auth["expiresAt"] = x.caller.ID, timestamp(x.caller.Expires)
+	}
 	return reply{status: http.StatusOK, data: map[string]any{
-		"user": map[string]any{"id": "usr_sandbox", "email": "sandbox@example.com", "name": "Sandbox"},
-		"auth": map[string]any{"type": "token", "scopes": x.caller.Scopes},
+		"user": map[string]any{"id": cmp.Or(s.behavior.User, "usr_sandbox"), "email": "sandbox@example.com", "name": "Sandbox"},
+		"auth": auth,
 	}}
 }
 

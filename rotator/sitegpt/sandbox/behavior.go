@@ -28,6 +28,9 @@ type Behavior struct {
 	ListFree     bool `json:"list_free"`      // listing needs no tokens:read
 	RevokeFree   bool `json:"revoke_free"`    // revoking needs no tokens:write
 	MeNeedsScope bool `json:"me_needs_scope"` // /me needs account:read
+	MeMore       bool `json:"me_more"`        // /me tells the token's id and expiresAt
+
+	User string `json:"user"` // whose tokens these are, as /me says; "": usr_sandbox
 
 	EmptyChatbots string   `json:"empty_chatbots"` // what chatbotIds [] means: refuse (""), all or none
 	Chatbots      []string `json:"chatbots"`       // those that exist; nil: any id does
