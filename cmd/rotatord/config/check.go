@@ -32,6 +32,7 @@ type checker struct {
 	require  bool        // require_chatbot_ids
 	tokens   []*tokenRef // in the order of Config.Tokens
 	byName   map[string]*tokenRef
+	own      *tokenRef       // rotatord's own token; nil where the file says nothing of it
 	inherits map[string]bool // problems of a default that were told for a token already
 
 	schedules map[[2]string]parsed
@@ -40,10 +41,19 @@ type checker struct {
 
 // tokenRef is a token and the place where it stands.
 type tokenRef struct {
-	f     *file
-	index int
-	block *tokenBlock
-	token Token
+	f        *file
+	path     []any // tokens and the index, or management
+	block    *tokenBlock
+	defaults *file // where it gets from what it does not say itself; nil: nowhere
+	token    Token
+}
+
+// at is a path below the token's own.
+func (r *tokenRef) at(path ...any) []any { return append(slices.Clip(r.path), path...) }
+
+// inherits reports whether the token gets a field from the defaults, if it does not say it itself.
+func (r *tokenRef) inherits(key string) bool {
+	return r.defaults != nil && r.defaults.has("defaults", key)
 }
 
 type parsed struct {
@@ -87,7 +97,7 @@ func (k *checker) run() {
 	if len(k.files) == 0 {
 		return
 	}
-	k.own()
+	k.blocks()
 	k.version(whole)
 	for i, f := range k.files {
 		k.instance(f, &k.docs[i])
@@ -102,9 +112,15 @@ func (k *checker) run() {
 	}
 	k.was()
 	k.places()
+	for i, f := range k.files {
+		k.management(f, &k.docs[i])
+	}
 	k.load()
 	for _, r := range k.tokens {
 		k.c.Tokens = append(k.c.Tokens, r.token)
+	}
+	if k.own != nil && k.own.token.Schedule != "" {
+		k.c.Management.Token = &k.own.token
 	}
 }
 
@@ -117,9 +133,9 @@ func say(f *file, check func(p field.Problems)) {
 	}
 }
 
-// own finds the one file that holds each block.
-func (k *checker) own() {
-	for _, block := range []string{"instance", "api", "daemon", "vault", "vaults", "defaults"} {
+// blocks finds the one file that holds each block.
+func (k *checker) blocks() {
+	for _, block := range []string{"instance", "api", "management", "daemon", "vault", "vaults", "defaults"} {
 		for _, f := range k.files {
 			if !f.has(block) {
 				continue
@@ -460,7 +476,7 @@ func (k *checker) list(whole bool) {
 			first = f
 		}
 		for j := range k.docs[i].Tokens {
-			r := &tokenRef{f: f, index: j, block: &k.docs[i].Tokens[j]}
+			r := &tokenRef{f: f, path: []any{"tokens", j}, block: &k.docs[i].Tokens[j], defaults: k.owner["defaults"]}
 			if f.sound("tokens", j, "name") {
 				r.token.Name = r.block.Name
 			}
@@ -484,7 +500,7 @@ func (k *checker) list(whole bool) {
 
 // ref names a token for a message about another one in f.
 func (r *tokenRef) ref(f *file, path ...any) string {
-	full := append([]any{"tokens", r.index}, path...)
+	full := r.at(path...)
 	_, where := r.f.describe(full, "")
 	line, _ := r.f.locate(full).position()
 	if r.f != f {
@@ -511,15 +527,19 @@ func either[T any](own, otherwise *T) *T {
 // token checks one token and fills in what it does not say.
 func (k *checker) token(r *tokenRef) {
 	b, d, t, f := r.block, k.defaults, &r.token, r.f
-	at := func(path ...any) []any { return append([]any{"tokens", r.index}, path...) }
+	at := r.at
 	say(f, func(p field.Problems) {
-		p = p.At("tokens", r.index)
+		p = p.At(r.at()...)
 		switch {
 		case !f.has(at("name")...):
 			p.At("name").Errorf("is missing: every token needs one, it is the key of its record")
 		default:
 			slug(p.At("name"), b.Name)
 			if t.Name == "" {
+				break
+			}
+			if t.Name == rotator.OwnName {
+				p.At("name").Errorf("%q is the name of rotatord's own token, which the block management is about: choose another one", t.Name)
 				break
 			}
 			if other := k.byName[t.Name]; other != nil {
@@ -546,15 +566,14 @@ func (k *checker) token(r *tokenRef) {
 	t.Timezone = text(either(b.Timezone, d.Timezone), "UTC")
 
 	say(f, func(p field.Problems) {
-		p = p.At("tokens", r.index)
-		inherited := func(key string) bool { return k.owner["defaults"] != nil && k.owner["defaults"].has("defaults", key) }
-		if !f.has(at("scopes")...) && !inherited("scopes") {
+		p = p.At(r.at()...)
+		if !f.has(at("scopes")...) && !r.inherits("scopes") {
 			p.At("scopes").Errorf("is missing: list what the token may do, here or under defaults")
 		}
-		if !f.has(at("schedule")...) && !inherited("schedule") {
+		if !f.has(at("schedule")...) && !r.inherits("schedule") {
 			p.At("schedule").Errorf("is missing: say when to rotate, like \"0 3 * * MON\" or \"@every 7d\", here or under defaults")
 		}
-		if k.require && !f.has(at("chatbot_ids")...) && !inherited("chatbot_ids") {
+		if k.require && !f.has(at("chatbot_ids")...) && !r.inherits("chatbot_ids") {
 			p.At("chatbot_ids").Errorf("is missing, which means all chatbots, and defaults.require_chatbot_ids forbids that: list their ids")
 		}
 	})
@@ -565,13 +584,16 @@ func (k *checker) token(r *tokenRef) {
 // timing proves the time rule for a token.
 func (k *checker) timing(r *tokenRef) {
 	b, d, t := r.block, k.defaults, &r.token
+	if r.defaults == nil {
+		d = common{}
+	}
 	// A value that could not be read stops the proof: it is told already.
 	for _, key := range []string{"schedule", "timezone", "overlap", "margin", "lifetime", "jitter"} {
-		if r.f.has("tokens", r.index, key) {
-			if !r.f.sound("tokens", r.index, key) {
+		if r.f.has(r.at(key)...) {
+			if !r.f.sound(r.at(key)...) {
 				return
 			}
-		} else if f := k.owner["defaults"]; f != nil && f.has("defaults", key) && !f.sound("defaults", key) {
+		} else if r.inherits(key) && !r.defaults.sound("defaults", key) {
 			return
 		}
 	}
@@ -616,8 +638,7 @@ func (k *checker) timing(r *tokenRef) {
 		k.proofs[key] = pr
 	}
 	written := func(p rotator.TimingProblem) bool {
-		return !p.Warning && (r.f.has("tokens", r.index, p.Field) ||
-			k.owner["defaults"] != nil && k.owner["defaults"].has("defaults", p.Field))
+		return !p.Warning && (r.f.has(r.at(p.Field)...) || r.inherits(p.Field))
 	}
 	// A default that goes wrong only follows from a value that is wrong as it was written.
 	follows := slices.ContainsFunc(pr.problems, written)
@@ -640,24 +661,23 @@ func (k *checker) blame(r *tokenRef, problem rotator.TimingProblem) {
 			p.Errorf(format, args...)
 		}
 	}
-	f := k.owner["defaults"]
-	if r.f.has("tokens", r.index, problem.Field) || f == nil || !f.has("defaults", problem.Field) {
+	if r.f.has(r.at(problem.Field)...) || !r.inherits(problem.Field) {
 		at, text := problem.Field, problem.Text
 		// Nobody wrote the field: what is wrong is how its default goes with what was written.
-		if !r.f.has("tokens", r.index, at) && at != "schedule" {
+		if !r.f.has(r.at(at)...) && at != "schedule" {
 			at, text = "schedule", problem.Field+" (by default): "+problem.Text
-			if f != nil && !r.f.has("tokens", r.index, "schedule") && f.has("defaults", "schedule") {
+			if !r.f.has(r.at("schedule")...) && r.inherits("schedule") {
 				k.blame(r, rotator.TimingProblem{Field: at, Text: text, Warning: problem.Warning})
 				return
 			}
 		}
-		say(r.f, func(p field.Problems) { add(p.At("tokens", r.index, at), "%s", text) })
+		say(r.f, func(p field.Problems) { add(p.At(r.at(at)...), "%s", text) })
 		return
 	}
 	if key := problem.Field + " " + problem.Text; !k.inherits[key] {
 		k.inherits[key] = true
-		say(f, func(p field.Problems) {
-			_, where := r.f.describe([]any{"tokens", r.index}, "")
+		say(r.defaults, func(p field.Problems) {
+			_, where := r.f.describe(r.at(), "")
 			add(p.At("defaults", problem.Field), "%s (in %s)", problem.Text, where)
 		})
 	}
@@ -672,8 +692,10 @@ func (k *checker) was() {
 			continue
 		}
 		say(r.f, func(p field.Problems) {
-			p = p.At("tokens", r.index, "was")
+			p = p.At(r.at("was")...)
 			switch other := k.byName[old]; {
+			case old == rotator.OwnName:
+				p.Errorf("%q is the name of rotatord's own token, which cannot become one of yours", old)
 			case old == r.token.Name:
 				p.Errorf("%q is the token's own name: it is what the token was called before", old)
 			case other != nil:
@@ -693,8 +715,13 @@ func (k *checker) load() {
 	if k.c.API.RequestsPerMinute < 1 {
 		return
 	}
-	entries := make([]rotator.Entry, 0, len(k.tokens))
-	for _, r := range k.tokens {
+	refs := slices.Clone(k.tokens)
+	if k.own != nil && k.own.token.Schedule != "" {
+		refs = append(refs, k.own)
+		k.byName[rotator.OwnName] = k.own
+	}
+	entries := make([]rotator.Entry, 0, len(refs))
+	for _, r := range refs {
 		if r.token.Timing.Schedule == nil || r.token.Facts.Lifetime <= 0 || k.byName[r.token.Name] != r {
 			return // there is something to mend before this can be told
 		}

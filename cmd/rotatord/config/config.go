@@ -43,6 +43,9 @@ type Config struct {
 	Vaults   map[string]vaultkv.Connection // by name
 	Tokens   []Token
 
+	// Management is rotatord's own token.
+	Management Management
+
 	Files []string // that were read, as they were named
 	Hash  string   // of all that was read: another one means that something was edited
 }
@@ -207,6 +210,18 @@ func read(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxSize+1))
 }
 
+// All returns the declared tokens and, where it is rotated, rotatord's own, last.
+func (c *Config) All() []*Token {
+	all := make([]*Token, 0, len(c.Tokens)+1)
+	for i := range c.Tokens {
+		all = append(all, &c.Tokens[i])
+	}
+	if t := c.Management.Token; t != nil {
+		all = append(all, t)
+	}
+	return all
+}
+
 // Connections returns every Vault that is declared: the one of sinks that name none under "".
 func (c *Config) Connections() map[string]vaultkv.Connection {
 	all := maps.Clone(c.Vaults)
@@ -220,9 +235,10 @@ func (c *Config) Connections() map[string]vaultkv.Connection {
 }
 
 // Entries builds the entries that the engine keeps fresh. open makes the sink that a spec
-// describes. An error names every token and sink that could not be opened.
-func (c *Config) Entries(open func(sinks.Spec) (rotator.Sink, error)) ([]rotator.Entry, error) {
-	entries := make([]rotator.Entry, 0, len(c.Tokens))
+// describes; own is where rotatord's own token is kept. An error names every token and sink that
+// could not be opened.
+func (c *Config) Entries(open func(sinks.Spec) (rotator.Sink, error), own rotator.Outlet) ([]rotator.Entry, error) {
+	entries := make([]rotator.Entry, 0, len(c.Tokens)+1)
 	var errs []error
 	for i := range c.Tokens {
 		t := &c.Tokens[i]
@@ -239,6 +255,11 @@ func (c *Config) Entries(open func(sinks.Spec) (rotator.Sink, error)) ([]rotator
 				Sink: opened,
 			})
 		}
+		entries = append(entries, e)
+	}
+	if t := c.Management.Token; t != nil {
+		e := c.entry(t)
+		e.Outlets = []rotator.Outlet{own}
 		entries = append(entries, e)
 	}
 	if len(errs) > 0 {

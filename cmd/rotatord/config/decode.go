@@ -155,7 +155,8 @@ func (d *decoder) value(key, n *yaml.Node, v reflect.Value, at []any) {
 func (d *decoder) text(key, use, n *yaml.Node, u encoding.TextUnmarshaler, t reflect.Type, at []any) {
 	tag := n.ShortTag()
 	number := tag == "!!int" || tag == "!!float"
-	if n.Kind != yaml.ScalarNode || tag != "!!str" && !(number && t == reflect.TypeFor[field.Duration]()) {
+	if n.Kind != yaml.ScalarNode || tag != "!!str" && !(number && t == reflect.TypeFor[field.Duration]()) &&
+		!(tag == "!!timestamp" && t == reflect.TypeFor[instant]()) {
 		what := found(n)
 		if number {
 			what += " without quotes"
@@ -249,6 +250,8 @@ func expected(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[field.Duration]():
 		return "a duration like 90s, 36h or 7d"
+	case t == reflect.TypeFor[instant]():
+		return "an instant like 2027-01-31 or 2027-01-31T08:00:00Z"
 	case t == reflect.TypeFor[field.Mode]():
 		return `a file mode in quotes, like "0640"`
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String:

@@ -35,7 +35,7 @@ func TestSample(t *testing.T) {
 			t.Errorf("%s: %+v", token.Name, token.Facts)
 		}
 	}
-	entries, err := c.Entries(openNowhere)
+	entries, err := c.Entries(openNowhere, rotator.Outlet{})
 	if err != nil || len(entries) != 3 {
 		t.Errorf("%d entries, %v", len(entries), err)
 	}
@@ -104,7 +104,7 @@ tokens:
 	}); c.Daemon != want {
 		t.Errorf("daemon: %+v", c.Daemon)
 	}
-	entries, err := c.Entries(openNowhere)
+	entries, err := c.Entries(openNowhere, rotator.Outlet{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestEntriesNamesWhatCannotBeOpened(t *testing.T) {
 		t.Fatal(render(problems))
 	}
 	broken := errors.New("out of order")
-	entries, err := c.Entries(func(sinks.Spec) (rotator.Sink, error) { return nil, broken })
+	entries, err := c.Entries(func(sinks.Spec) (rotator.Sink, error) { return nil, broken }, rotator.Outlet{})
 	if entries != nil || !errors.Is(err, broken) || !strings.Contains(err.Error(), "token a: sink env_file /etc/a.env") {
 		t.Errorf("got %v, %v", entries, err)
 	}
@@ -367,5 +367,41 @@ func TestDurationsAreWrittenAlike(t *testing.T) {
 		if !slices.ContainsFunc(problems, func(p rotator.TimingProblem) bool { return p.Field == "jitter" && p.Text == want }) {
 			t.Fatalf("%s: %+v, want %q", d, problems, want)
 		}
+	}
+}
+
+// What is not said of rotatord's own token: it can do what it must, and give what the tokens have;
+// and it takes nothing from the defaults.
+func TestManagement(t *testing.T) {
+	text := `
+version: 1
+management: {schedule: "@monthly", expires_at: 2027-01-31}
+defaults: {overlap: 3h, schedule: "@daily", scopes: [leads:read], on_remove: revoke}
+tokens:
+  - {name: a, sinks: [{env_file: {path: a.env, key: A}}]}
+  - {name: b, scopes: [knowledge:read, tokens:read], sinks: [{env_file: {path: a.env, key: B}}]}
+`
+	c, problems := Parse("rotation.yaml", []byte(text), "/etc/rotatord", Options{Now: now})
+	if len(problems) > 0 {
+		t.Fatal(render(problems))
+	}
+	if want := time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC); !c.Management.ExpiresAt.Equal(want) {
+		t.Errorf("expires_at: %s", c.Management.ExpiresAt)
+	}
+	own := rotator.Outlet{Place: "management"}
+	entries, err := c.Entries(openNowhere, own)
+	if err != nil || len(entries) != 3 || len(c.Tokens) != 2 {
+		t.Fatalf("%d entries, %v", len(entries), err)
+	}
+	e := entries[2]
+	if want := []string{"knowledge:read", "leads:read", "tokens:read", "tokens:write"}; e.Name != rotator.OwnName || !slices.Equal(e.Scopes, want) || e.Chatbots != nil {
+		t.Errorf("%s: %v %v", e.Name, e.Scopes, e.Chatbots)
+	}
+	if e.Timing.Overlap != DefaultOverlap || e.OnRemove != rotator.RemoveExpire || e.OnDrift != rotator.DriftRestore || len(e.Outlets) != 1 || e.Outlets[0].Place != own.Place {
+		t.Errorf("%+v", e)
+	}
+	without, problems := Parse("rotation.yaml", []byte(strings.Replace(text, `schedule: "@monthly", `, "", 1)), "/etc/rotatord", Options{Now: now})
+	if len(problems) > 0 || without.Management.Token != nil {
+		t.Errorf("without a schedule: %+v\n%s", without, render(problems))
 	}
 }

@@ -14,9 +14,9 @@ import (
 func (k *checker) sinks(r *tokenRef) {
 	f, b := r.f, r.block
 	say(f, func(p field.Problems) {
-		p = p.At("tokens", r.index, "sinks")
+		p = p.At(r.at("sinks")...)
 		switch {
-		case !f.has("tokens", r.index, "sinks"):
+		case !f.has(r.at("sinks")...):
 			p.Errorf("is missing: say where the token goes, in at least one sink")
 		case len(b.Sinks) == 0:
 			p.Errorf("is an empty list: a token needs at least one sink, since its plaintext is shown only once")
@@ -25,7 +25,7 @@ func (k *checker) sinks(r *tokenRef) {
 	required := len(b.Sinks) == 0
 	for j := range b.Sinks {
 		s := &b.Sinks[j]
-		at := []any{"tokens", r.index, "sinks", j}
+		at := r.at("sinks", j)
 		sink := Sink{Required: s.Required == nil || *s.Required, TakeOver: s.TakeOver, Spec: s.Spec}
 		required = required || sink.Required
 		valid := true // a place that is wrong by itself is compared with no other
@@ -50,7 +50,7 @@ func (k *checker) sinks(r *tokenRef) {
 	}
 	if !required {
 		say(f, func(p field.Problems) {
-			p.At("tokens", r.index, "sinks").Warnf("none of them is required: a rotation counts as complete though no sink holds its token")
+			p.At(r.at("sinks")...).Warnf("none of them is required: a rotation counts as complete though no sink holds its token")
 		})
 	}
 }
@@ -100,7 +100,7 @@ func (k *checker) places() {
 			if s.Place == "" {
 				continue
 			}
-			path := []any{"tokens", r.index, "sinks", j, s.Kind}
+			path := r.at("sinks", j, s.Kind)
 			if first, taken := writers[s.Place]; taken {
 				say(r.f, func(p field.Problems) {
 					p.At(path...).Errorf("writes the same place as %s: they would overwrite each other", first.r.ref(r.f, "sinks", first.index))

@@ -9,14 +9,15 @@ import (
 // document is rotation.yaml as it is written. A pointer is nil, and a list or map is nil, where
 // the file does not say; an empty list was written as [].
 type document struct {
-	Version  int                           `yaml:"version"`            // 1
-	Instance string                        `yaml:"instance,omitempty"` // short name of this installation, part of every label
-	API      *apiBlock                     `yaml:"api,omitempty"`      // how SiteGPT is reached
-	Daemon   *daemonBlock                  `yaml:"daemon,omitempty"`   // what has no home elsewhere
-	Vault    *vaultkv.Connection           `yaml:"vault,omitempty"`    // the Vault of vault_kv sinks that name none
-	Vaults   map[string]vaultkv.Connection `yaml:"vaults,omitempty"`   // further Vaults, by the name that sinks use
-	Defaults *defaultsBlock                `yaml:"defaults,omitempty"` // for every token that does not say otherwise
-	Tokens   []tokenBlock                  `yaml:"tokens"`             // the tokens that should exist
+	Version    int                           `yaml:"version"`              // 1
+	Instance   string                        `yaml:"instance,omitempty"`   // short name of this installation, part of every label
+	API        *apiBlock                     `yaml:"api,omitempty"`        // how SiteGPT is reached
+	Management *managementBlock              `yaml:"management,omitempty"` // the daemon's own token: how it is rotated, when it expires
+	Daemon     *daemonBlock                  `yaml:"daemon,omitempty"`     // what has no home elsewhere
+	Vault      *vaultkv.Connection           `yaml:"vault,omitempty"`      // the Vault of vault_kv sinks that name none
+	Vaults     map[string]vaultkv.Connection `yaml:"vaults,omitempty"`     // further Vaults, by the name that sinks use
+	Defaults   *defaultsBlock                `yaml:"defaults,omitempty"`   // for every token that does not say otherwise
+	Tokens     []tokenBlock                  `yaml:"tokens"`               // the tokens that should exist
 }
 
 type apiBlock struct {
@@ -41,18 +42,29 @@ type fuseBlock struct {
 
 // common is what a token and the defaults share.
 type common struct {
-	Description *string         `yaml:"description,omitempty"` // for people; part of the label
-	Scopes      []string        `yaml:"scopes,omitempty"`
-	ChatbotIDs  []string        `yaml:"chatbot_ids,omitempty"` // missing: all
-	Schedule    *string         `yaml:"schedule,omitempty"`    // five cron fields, @daily and the like, @every DURATION
-	Timezone    *string         `yaml:"timezone,omitempty"`    // of the schedule
-	Overlap     *field.Duration `yaml:"overlap,omitempty"`     // predecessor and successor are both valid
-	Margin      *field.Duration `yaml:"margin,omitempty"`      // for retries
-	Lifetime    *field.Duration `yaml:"lifetime,omitempty"`    // instead of margin
-	Jitter      *field.Duration `yaml:"jitter,omitempty"`      // spreads tokens of one schedule
-	OnDrift     *string         `yaml:"on_drift,omitempty"`    // hold, restore
-	OnRemove    *string         `yaml:"on_remove,omitempty"`   // expire, revoke
-	Was         *string         `yaml:"was,omitempty"`         // the name this token had before
+	Description *string  `yaml:"description,omitempty"` // for people; part of the label
+	Scopes      []string `yaml:"scopes,omitempty"`
+	ChatbotIDs  []string `yaml:"chatbot_ids,omitempty"` // missing: all
+	timing      `yaml:",inline"`
+	OnDrift     *string `yaml:"on_drift,omitempty"`  // hold, restore
+	OnRemove    *string `yaml:"on_remove,omitempty"` // expire, revoke
+	Was         *string `yaml:"was,omitempty"`       // the name this token had before
+}
+
+// timing is what everything that rotates has.
+type timing struct {
+	Schedule *string         `yaml:"schedule,omitempty"` // five cron fields, @daily and the like, @every DURATION
+	Timezone *string         `yaml:"timezone,omitempty"` // of the schedule
+	Overlap  *field.Duration `yaml:"overlap,omitempty"`  // predecessor and successor are both valid
+	Margin   *field.Duration `yaml:"margin,omitempty"`   // for retries
+	Lifetime *field.Duration `yaml:"lifetime,omitempty"` // instead of margin
+	Jitter   *field.Duration `yaml:"jitter,omitempty"`   // spreads tokens of one schedule
+}
+
+type managementBlock struct {
+	timing    `yaml:",inline"` // without a schedule, it is not rotated
+	Scopes    []string         `yaml:"scopes,omitempty"`     // missing: those for tokens, and all that the tokens below have
+	ExpiresAt *instant         `yaml:"expires_at,omitempty"` // of the given credential, where SiteGPT does not say it
 }
 
 type defaultsBlock struct {
