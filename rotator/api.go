@@ -39,6 +39,7 @@ type Issued struct {
 	Scopes    []string  // granted; nil where the answer does not say
 	ExpiresAt time.Time // zero where the answer does not say
 	Token     Secret    // shown this once
+	By        int       // the generation of rotatord's own token that asked; 0: none of ours did
 }
 
 // Listed is one token as the list shows it. Only ID and Name are documented; a zero value in any
@@ -60,6 +61,15 @@ var (
 	// ErrForbidden is the API's 403: the bearer authenticates and may not do this.
 	ErrForbidden = errors.New("forbidden")
 )
+
+// Unsent says, in the words of err, that a request was not even sent: it matches ErrRefused.
+func Unsent(err error) error { return unsent{err} }
+
+type unsent struct{ error }
+
+func (u unsent) Unwrap() error { return u.error }
+
+func (unsent) Is(target error) bool { return target == ErrRefused }
 
 // LimitedError is the API's 429: nothing was made, come back later.
 type LimitedError struct {

@@ -79,7 +79,10 @@ func (e *Engine) create(soft, hard context.Context, w *work, s Step) error {
 	if err != nil {
 		return e.notIssued(hard, w, g, s, err)
 	}
-	return e.issued(hard, w, g, s, issued)
+	if err := e.issued(hard, w, g, s, issued); err != nil {
+		return err
+	}
+	return e.proven(hard, issued.By)
 }
 
 // errHeld says that the preflight found a sink that now waits for a person.
@@ -366,6 +369,26 @@ func (e *Engine) issued(ctx context.Context, w *work, g Generation, s Step, i Is
 		return errors.Join(err, fmt.Errorf("revoke the token that could not be recorded: %w", rerr))
 	}
 	return err
+}
+
+// proven notes that generation n of our own token has made a token: only now may its predecessor go.
+func (e *Engine) proven(ctx context.Context, n int) error {
+	e.mu.Lock()
+	w := e.works[OwnName]
+	e.mu.Unlock()
+	if w == nil {
+		return nil
+	}
+	if g, ok := w.generation(n); !ok || !g.Used.IsZero() {
+		return nil
+	}
+	now := e.c.Now()
+	return e.save(ctx, w, func(r *Record) []Event {
+		if g := r.Generation(n); g != nil { // it may have been forgotten meanwhile
+			g.Used = now
+		}
+		return nil
+	})
 }
 
 // narrowed returns the scopes that were requested, that the predecessor was granted, and that the

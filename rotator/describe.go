@@ -33,23 +33,24 @@ type ProblemKind string
 
 // The kinds of problem.
 const (
-	ProblemNoToken    ProblemKind = "no_token"   // there is no working token
-	ProblemCreate     ProblemKind = "create"     // a successor cannot be created
-	ProblemPreflight  ProblemKind = "preflight"  // ... because a required sink would not take it
-	ProblemManagement ProblemKind = "management" // ... because the API refuses the management token
-	ProblemUnknown    ProblemKind = "unknown"    // the outcome of a create is being found out
-	ProblemVerify     ProblemKind = "verify"     // a new token is not accepted yet
-	ProblemSink       ProblemKind = "sink"       // a sink does not take the token
-	ProblemUnread     ProblemKind = "unread"     // a sink cannot be read back
-	ProblemHeldSink   ProblemKind = "held_sink"  // a sink waits for a person
-	ProblemHeldEdit   ProblemKind = "held_edit"  // an edit of scopes or chatbots was refused
-	ProblemBlocked    ProblemKind = "blocked"    // nothing may be created
-	ProblemFuse       ProblemKind = "fuse"       // too many creates
-	ProblemPaused     ProblemKind = "paused"     // a rotation is due, and put off by a person
-	ProblemRevoke     ProblemKind = "revoke"     // a retired token cannot be revoked, or waits for somebody
-	ProblemSuspect    ProblemKind = "suspect"    // the API seems not to know the token
-	ProblemScopes     ProblemKind = "scopes"     // granted is not what was requested
-	ProblemUnmanaged  ProblemKind = "unmanaged"  // live tokens of an entry that is no longer declared
+	ProblemNoToken    ProblemKind = "no_token"          // there is no working token
+	ProblemCreate     ProblemKind = "create"            // a successor cannot be created
+	ProblemPreflight  ProblemKind = "preflight"         // ... because a required sink would not take it
+	ProblemManagement ProblemKind = "management"        // ... because the API refuses the management token
+	ProblemOwnExpiry  ProblemKind = "management_expiry" // the management token is about to expire, and nobody rotates it
+	ProblemUnknown    ProblemKind = "unknown"           // the outcome of a create is being found out
+	ProblemVerify     ProblemKind = "verify"            // a new token is not accepted yet
+	ProblemSink       ProblemKind = "sink"              // a sink does not take the token
+	ProblemUnread     ProblemKind = "unread"            // a sink cannot be read back
+	ProblemHeldSink   ProblemKind = "held_sink"         // a sink waits for a person
+	ProblemHeldEdit   ProblemKind = "held_edit"         // an edit of scopes or chatbots was refused
+	ProblemBlocked    ProblemKind = "blocked"           // nothing may be created
+	ProblemFuse       ProblemKind = "fuse"              // too many creates
+	ProblemPaused     ProblemKind = "paused"            // a rotation is due, and put off by a person
+	ProblemRevoke     ProblemKind = "revoke"            // a retired token cannot be revoked, or waits for somebody
+	ProblemSuspect    ProblemKind = "suspect"           // the API seems not to know the token
+	ProblemScopes     ProblemKind = "scopes"            // granted is not what was requested
+	ProblemUnmanaged  ProblemKind = "unmanaged"         // live tokens of an entry that is no longer declared
 )
 
 // TokenStatus is one entry.
@@ -343,10 +344,14 @@ func (d *describer) retiring(target int) {
 		if !g.Live(d.now) || g.Number == target {
 			continue
 		}
-		d.t.Retiring = append(d.t.Retiring, GenerationStatus{
+		st := GenerationStatus{
 			Generation: g.Number, Label: g.Label, ID: g.ID, Expires: g.Expires,
 			RevokeAt: g.RevokeAt, Leave: g.Leave, Waits: g.Waits,
-		})
+		}
+		if d.e.own() && !d.r.worked(g.Number) && !g.RevokeAt.IsZero() && !g.Leave {
+			st.Waits = "the new one has made no token yet" // as it should be: no problem
+		}
+		d.t.Retiring = append(d.t.Retiring, st)
 		if g.Waits != "" && !g.RevokeAt.After(d.now) {
 			d.problem(Problem{Kind: ProblemRevoke, What: fmt.Sprintf("generation %d should be revoked, and waits: %s", g.Number, g.Waits), Next: g.Retry.At})
 		} else if g.Retry.Error != "" && !g.RevokeAt.IsZero() && !g.RevokeAt.After(d.now) {

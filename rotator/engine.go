@@ -53,6 +53,10 @@ type Config struct {
 	// begun, and returns early with ctx's error.
 	Pace func(ctx context.Context, n int) error
 
+	// Each is what the request limit makes of one rotation: how long a queue of n takes is n times
+	// that. Optional: no limit.
+	Each time.Duration
+
 	Workers  int           // entries worked on at once; 1 also pushes to one sink after another; 0: 16
 	ReadBack time.Duration // how often each sink is read back; 0: 15 minutes
 	Sweep    time.Duration // how often the list is searched for orphans; 0: 1 hour
@@ -257,8 +261,22 @@ func (e *Engine) dispatch(soft, hard context.Context) time.Time {
 		}
 		w.mu.Unlock()
 	}
-	// The least life left goes first; what never had a token breaks nobody, and goes last.
+	// The least life left goes first; what never had a token breaks nobody, and goes last. So does our
+	// own token, whose rotation is a risk for all others, as long as it outlives the queue.
+	queue := time.Duration(len(ready)) * e.c.Each
+	rank := func(c candidate) int {
+		switch {
+		case c.w.name != OwnName:
+			return 0
+		case c.left == 0 || c.left > queue:
+			return 1
+		}
+		return -1
+	}
 	slices.SortFunc(ready, func(a, b candidate) int {
+		if d := cmp.Compare(rank(a), rank(b)); d != 0 {
+			return d
+		}
 		if (a.left == 0) != (b.left == 0) {
 			return cmp.Compare(b.left, a.left)
 		}

@@ -1,6 +1,7 @@
 package rotator_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -88,6 +89,35 @@ func TestWeekOfRotations(t *testing.T) {
 	for _, tok := range w.API.Tokens() {
 		if len(tok.Name) > rotator.MaxLabel {
 			t.Errorf("label is %d long", len(tok.Name))
+		}
+	}
+}
+
+// Our own token is a risk for all others while it rotates: it comes last, unless it would not outlive
+// the queue before it.
+func TestOwnTokenGoesLastUnlessTheQueueIsLong(t *testing.T) {
+	for each, want := range map[time.Duration]string{
+		time.Second:   "[b c management]",
+		5 * time.Hour: "[management b c]",
+	} {
+		w := simulate.New(start)
+		w.Each = each
+		var entries []rotator.Entry
+		for _, name := range []string{"b", "c", rotator.OwnName} {
+			e := entry(t, w, name, w.Outlet(name, true, false))
+			e.Timing.Jitter = 0
+			entries = append(entries, prepared(t, e))
+		}
+		p := begin(t, w, entries...)
+		run(t, p, start.Add(24*time.Hour))
+		var order []string
+		for _, ev := range w.Store.Events(rotator.EventCreated) {
+			if ev.Generation == 2 {
+				order = append(order, ev.Entry)
+			}
+		}
+		if got := fmt.Sprint(order); got != want {
+			t.Errorf("with %s for each: %s, want %s", each, got, want)
 		}
 	}
 }

@@ -32,6 +32,14 @@ type Entry struct {
 	Removed bool
 }
 
+// OwnName is the entry of rotatord's own token, with which it asks for all others: no other entry may
+// bear it. Its newest generation is never revoked, whoever wishes for it, and the one before lives
+// until the newest has made a token.
+const OwnName = "management"
+
+// own reports whether e is rotatord's own token.
+func (e *Entry) own() bool { return e.Name == OwnName }
+
 // OnDrift says what happens to a foreign value.
 type OnDrift string
 

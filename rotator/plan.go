@@ -127,8 +127,8 @@ func (p *planner) asks() {
 		}
 		for i := range p.r.Generations {
 			g := &p.r.Generations[i]
-			if !g.Live(p.now) || g.Forced {
-				continue
+			if !g.Live(p.now) || g.Forced || p.e.own() && (cur == nil || g.Number >= cur.Number) {
+				continue // what we ask with ourselves is replaced first, whoever wants it dead
 			}
 			switch {
 			case a.Revoke != 0:
@@ -391,13 +391,24 @@ func (p *planner) revoke() {
 	}
 }
 
-// revocable: somebody's wish, never in anybody's hands, the entry is gone, or a newer one was promoted.
+// revocable: somebody's wish, never in anybody's hands, the entry is gone, or a newer one was promoted
+// (and has made a token, where it is our own: until then the old one is the way back).
 func (p *planner) revocable(g *Generation) bool {
 	if g.Forced || p.e.Removed || (!g.Lost.IsZero() && g.Begun.IsZero()) {
 		return true
 	}
 	cur := p.r.Current(p.now)
-	return cur != nil && cur.Number > g.Number
+	return cur != nil && cur.Number > g.Number && (!p.e.own() || p.r.worked(g.Number))
+}
+
+// worked reports whether a live successor of generation n of our own token has made a token itself.
+func (r *Record) worked(n int) bool {
+	for i := range r.Generations {
+		if g := &r.Generations[i]; g.Number > n && !g.Used.IsZero() && g.Revoked.IsZero() {
+			return true
+		}
+	}
+	return false
 }
 
 // left is the time until the last consumer that we know to be served breaks: until the newest

@@ -89,6 +89,7 @@ type Generation struct {
 	Verified  time.Time `json:"verified,omitzero"`  // it authenticated
 	Begun     time.Time `json:"begun,omitzero"`     // a first push was about to start
 	Converged time.Time `json:"converged,omitzero"` // promoted
+	Used      time.Time `json:"used,omitzero"`      // of rotatord's own token: it made a token itself
 	RevokeAt  time.Time `json:"revoke_at,omitzero"` // it retires, and may be revoked from then on
 	Forced    bool      `json:"forced,omitempty"`   // a person wants it dead: its revocation waits for nobody
 	Leave     bool      `json:"leave,omitempty"`    // it is left to expire by itself

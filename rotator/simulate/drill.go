@@ -193,6 +193,9 @@ func (t *trial) play(o *Outcome, trouble func(w *World), calls *[]string) error 
 		o := &e.Outlets[i]
 		o.Sink = w.sinkAt(o.Place, slices.Contains(t.Blind, o.Place))
 	}
+	if e.Name == rotator.OwnName { // it asks with what it pushed last
+		w.API.Bearer = func() string { return w.Sinks[e.Outlets[0].Place].Value() }
+	}
 	o.Trials++
 	var mu sync.Mutex
 	gap, problem := false, ""

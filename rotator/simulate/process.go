@@ -19,10 +19,14 @@ func (w *World) Start(entries ...rotator.Entry) (*Process, error) {
 	w.mu.Lock()
 	w.offset, w.measured = 0, false // nothing of the clocks survives a process
 	w.mu.Unlock()
+	var api rotator.API = w.API
+	if w.Through != nil {
+		api = w.Through(api)
+	}
 	p := &Process{w: w, e: rotator.New(rotator.Config{
-		API: w.API, Store: w.Store, Key: []byte("key of the instance"), Instance: "sim",
+		API: api, Store: w.Store, Key: []byte("key of the instance"), Instance: "sim",
 		Now: w.Corrected, Local: w.Local, Measured: w.Measured, LookEvery: w.LookEvery,
-		Workers: 1, ReadBack: w.ReadBack, Sweep: w.Sweep,
+		Each: w.Each, Workers: 1, ReadBack: w.ReadBack, Sweep: w.Sweep,
 	})}
 	return p, p.Load(entries...)
 }

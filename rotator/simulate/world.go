@@ -21,8 +21,10 @@ type World struct {
 	API   *API
 	Sinks map[string]*Sink // by place
 
-	ReadBack, Sweep time.Duration // of the engines started here; 0: the engine's defaults
-	LookEvery       time.Duration // processes look this regularly, and notice when they slept; 0: they jump from wake to wake
+	ReadBack, Sweep time.Duration                 // of the engines started here; 0: the engine's defaults
+	Through         func(rotator.API) rotator.API // what the engines started here ask through; nil: nothing
+	Each            time.Duration                 // what a request limit makes of one rotation
+	LookEvery       time.Duration                 // processes look this regularly, and notice when they slept; 0: they jump from wake to wake
 
 	mu       sync.Mutex
 	now      time.Time                   // the true time, which the API goes by
@@ -372,10 +374,35 @@ type API struct {
 	NoList    bool          // the list is forbidden
 	Creates   int           // POSTs that arrived
 	HideAfter time.Duration // a new token is missing in the list for this long
+
+	// Bearer is the token that requests are made with; "", and nil: the operator's, which always works.
+	Bearer func() string
+}
+
+// asks says who makes a request: the generation of rotatord's own token, 0 for the operator's.
+func (a *API) asks() (by int, err error) {
+	if a.Bearer == nil {
+		return 0, nil
+	}
+	plaintext := a.Bearer()
+	if plaintext == "" {
+		return 0, nil
+	}
+	now := a.w.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, t := range a.tokens {
+		if t.Plaintext == plaintext && t.Live(now) {
+			l, _ := rotator.ParseLabel(t.Name)
+			return l.Number, nil // 0 without a label
+		}
+	}
+	return 0, fmt.Errorf("the management token: %w", rotator.ErrUnauthorized)
 }
 
 // Create implements rotator.API.
 func (a *API) Create(ctx context.Context, r rotator.Request) (out rotator.Issued, err error) {
+	by, bad := a.asks()
 	err = a.w.call(ctx, "create", func(f Fault) error {
 		now := a.w.Now()
 		a.mu.Lock()
@@ -386,6 +413,9 @@ func (a *API) Create(ctx context.Context, r rotator.Request) (out rotator.Issued
 			return fmt.Errorf("simulated: %w", rotator.ErrRejected)
 		case Limit:
 			return &rotator.LimitedError{After: 30 * time.Second}
+		}
+		if bad != nil {
+			return errors.Join(bad, rotator.ErrRefused)
 		}
 		a.serial++
 		t := &Token{
@@ -399,7 +429,7 @@ func (a *API) Create(ctx context.Context, r rotator.Request) (out rotator.Issued
 			t.Expires = limit.Truncate(time.Second)
 		}
 		a.tokens[t.ID] = t
-		out = rotator.Issued{ID: t.ID, Scopes: t.Scopes, ExpiresAt: t.Expires, Token: rotator.NewSecret(t.Plaintext)}
+		out = rotator.Issued{ID: t.ID, Scopes: t.Scopes, ExpiresAt: t.Expires, Token: rotator.NewSecret(t.Plaintext), By: by}
 		return nil
 	})
 	if err != nil {
@@ -430,11 +460,12 @@ func (a *API) List(ctx context.Context) (out []rotator.Listed, err error) {
 		if f == Limit {
 			return &rotator.LimitedError{}
 		}
+		if _, err := a.asks(); err != nil {
+			return err
+		}
 		now := a.w.Now()
-		for _, t := range a.Tokens() {
-			if t.Live(now) && now.Sub(t.Created) >= a.HideAfter {
-				out = append(out, rotator.Listed{ID: t.ID, Name: t.Name, Created: t.Created})
-			}
+		for _, t := range a.which(func(t *Token) bool { return t.Live(now) && now.Sub(t.Created) >= a.HideAfter }) {
+			out = append(out, rotator.Listed{ID: t.ID, Name: t.Name, Created: t.Created})
 		}
 		return nil
 	})
@@ -452,6 +483,9 @@ func (a *API) Revoke(ctx context.Context, id string) error {
 		}
 		if f == Limit {
 			return &rotator.LimitedError{}
+		}
+		if _, err := a.asks(); err != nil {
+			return err
 		}
 		a.Kill(id)
 		return nil
@@ -489,12 +523,16 @@ func (a *API) Accepts(plaintext string) bool {
 }
 
 // Tokens returns copies of all tokens there ever were, oldest first.
-func (a *API) Tokens() []Token {
+func (a *API) Tokens() []Token { return a.which(func(*Token) bool { return true }) }
+
+func (a *API) which(wanted func(*Token) bool) []Token {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out := make([]Token, 0, len(a.tokens))
+	var out []Token
 	for _, t := range a.tokens {
-		out = append(out, *t)
+		if wanted(t) {
+			out = append(out, *t)
+		}
 	}
 	slices.SortFunc(out, func(x, y Token) int { return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(x.ID, y.ID)) })
 	return out
