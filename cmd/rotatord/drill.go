@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/management"
 	"github.com/rotatord/rotatord/rotator/simulate"
 	"github.com/rotatord/rotatord/sinks"
 )
@@ -68,7 +69,7 @@ func (a *app) drill(ctx context.Context, patterns []string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	entries, err := c.Entries(func(sinks.Spec) (rotator.Sink, error) { return nil, nil })
+	entries, err := c.Entries(func(sinks.Spec) (rotator.Sink, error) { return nil, nil }, management.New(management.Config{}).Outlet())
 	if err != nil {
 		return usage("%w", err)
 	}

@@ -11,16 +11,15 @@ import (
 	"os"
 	"os/user"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/rotatord/rotatord/cmd/rotatord/config"
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/field"
+	"github.com/rotatord/rotatord/rotator/management"
 	"github.com/rotatord/rotatord/rotator/sitegpt"
 	"github.com/rotatord/rotatord/rotator/store"
 	"github.com/rotatord/rotatord/sinks"
@@ -60,44 +59,6 @@ func (a *app) base(c *config.Config) string {
 	return cmp.Or(a.set.Base, c.API.BaseURL, sitegpt.DefaultBaseURL)
 }
 
-// bearer returns where the management token comes from. The function is asked at each request, so
-// a file that is replaced counts from then on.
-func (a *app) bearer(c *config.Config) (func() rotator.Secret, error) {
-	if !a.set.Token.IsZero() {
-		if strings.ContainsFunc(a.set.Token.Reveal(), func(r rune) bool { return r <= ' ' || r >= 0x7f }) {
-			return nil, usage("SITEGPT_API_TOKEN has blanks or other characters that no token has: set it to the token alone")
-		}
-		return func() rotator.Secret { return a.set.Token.Secret }, nil
-	}
-	ref := c.API.Token
-	if a.set.TokenFile != "" {
-		ref.File, ref.Credential, ref.Env = a.set.TokenFile, "", ""
-	}
-	const credential = "sitegpt-api-token" //nolint:gosec // a file's name
-	if dir := a.getenv("CREDENTIALS_DIRECTORY"); ref.IsZero() && dir != "" {
-		if _, err := os.Stat(filepath.Join(dir, credential)); err == nil {
-			ref.Credential = credential
-		}
-	}
-	if ref.IsZero() {
-		return nil, usage("no management token: set SITEGPT_API_TOKEN or SITEGPT_API_TOKEN_FILE, or api.token in the configuration")
-	}
-	text, err := ref.Read(a.getenv)
-	if err != nil {
-		return nil, usage("management token: %w", err)
-	}
-	var mu sync.Mutex
-	last := rotator.NewSecret(text)
-	return func() rotator.Secret {
-		mu.Lock()
-		defer mu.Unlock()
-		if text, err := ref.Read(a.getenv); err == nil {
-			last = rotator.NewSecret(text)
-		}
-		return last // while the file is being replaced, the last one
-	}, nil
-}
-
 // client builds the API client and its limiter.
 func (a *app) client(c *config.Config, bearer func() rotator.Secret) (*sitegpt.Client, *sitegpt.Limiter, error) {
 	limiter := sitegpt.NewLimiter(c.API.RequestsPerMinute, a.now)
@@ -134,6 +95,7 @@ type house struct {
 	store  *store.Store
 	lock   *store.Lock
 	client *sitegpt.Client
+	keeper *management.Keeper
 	engine *rotator.Engine
 	opener *sinks.Opener
 	only   []string
@@ -169,10 +131,10 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 			return nil, err
 		}
 	} else {
-		if bearer, err = a.bearer(c); err != nil {
+		if dir, err = a.stateDir(); err != nil {
 			return nil, err
 		}
-		if dir, err = a.stateDir(); err != nil {
+		if bearer, err = a.bearer(c, dir); err != nil {
 			return nil, err
 		}
 	}
@@ -203,9 +165,21 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 		return nil, err
 	}
 	var limiter *sitegpt.Limiter
-	if b.client, limiter, err = a.client(c, bearer); err != nil {
+	if b.client, limiter, err = a.client(c, func() rotator.Secret { s, _ := b.keeper.Bearer(); return s }); err != nil {
 		return nil, err
 	}
+	own := &account{house: b, given: bearer, accept: h.acceptAccount}
+	b.keeper = management.New(management.Config{
+		File: ownFile(dir), Key: key, Given: bearer,
+		Note: func(ctx context.Context) (string, error) {
+			note, _, err := b.store.Meta(ctx, metaOwn)
+			return note, err
+		},
+		SetNote: func(ctx context.Context, note string) error { return b.store.SetMeta(ctx, metaOwn, note) },
+		Works:   own.works,
+		Prove:   b.prove(c, limiter),
+	})
+	own.API = &management.API{API: b.client, Keeper: b.keeper}
 	if err := b.origin(ctx, h.acceptAccount); err != nil {
 		return nil, err
 	}
@@ -214,9 +188,10 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 		every = lookEvery
 	}
 	b.engine = rotator.New(rotator.Config{
-		API:   &pinned{API: b.client, house: b, bearer: bearer, accept: h.acceptAccount},
+		API:   own,
 		Store: b.store, Key: key, Instance: instance,
 		Now: corrected(a.now, b.client), Local: a.now, Measured: b.client.Measured, LookEvery: every, Pace: limiter.Wait,
+		Each:     2 * time.Minute / time.Duration(c.API.RequestsPerMinute),
 		ReadBack: c.Daemon.ReadBack, Settle: c.Daemon.Settle, Only: h.only,
 		Warn:  func(msg string, err error) { log.Warn(msg, "error", err) },
 		Swept: func(f rotator.Found) { b.swept(f) },
@@ -227,7 +202,7 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 // loadEntries builds the entries of c and hands them to the engine.
 func (b *house) loadEntries(ctx context.Context, c *config.Config, ahead time.Duration) error {
 	opener := sinks.NewOpener(c.Connections(), b.log, b.a.getenv)
-	entries, err := c.Entries(opener.Open)
+	entries, err := c.Entries(opener.Open, b.keeper.Outlet())
 	if err != nil {
 		opener.Close()
 		return usage("%w", err)
@@ -277,71 +252,6 @@ func (b *house) origin(ctx context.Context, accept bool) error {
 		return usage("this state belongs to %s, and the configuration names %s: use another --state-dir, or --accept-account if the tokens there are to be forgotten", origin, b.client.Origin())
 	}
 	return nil
-}
-
-// pinned lets nothing through to an account that the state does not belong to.
-type pinned struct {
-	rotator.API
-	house  *house
-	bearer func() rotator.Secret
-	accept bool
-
-	mu sync.Mutex
-	ok bool
-}
-
-func (p *pinned) check(ctx context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.ok {
-		return nil
-	}
-	who, err := p.house.client.Me(ctx, p.bearer())
-	if err != nil && !errors.Is(err, rotator.ErrForbidden) {
-		return fmt.Errorf("management token: %w", err)
-	}
-	_, user, known, err := p.house.store.Pinned(ctx)
-	if err != nil {
-		return err
-	}
-	if known && user != "" && who.ID != "" && user != who.ID && !p.accept {
-		return fmt.Errorf("the management token belongs to user %s, and this state to user %s: use another --state-dir, or --accept-account", who.ID, user)
-	}
-	if !known || p.accept || (user == "" && who.ID != "") {
-		if err := p.house.store.Pin(ctx, p.house.client.Origin(), who.ID); err != nil {
-			return err
-		}
-	}
-	p.ok = true
-	return nil
-}
-
-// unsent says in the words of its cause that a create was not even sent.
-type unsent struct{ error }
-
-func (u unsent) Unwrap() error { return u.error }
-
-func (unsent) Is(target error) bool { return target == rotator.ErrRefused }
-
-func (p *pinned) Create(ctx context.Context, r rotator.Request) (rotator.Issued, error) {
-	if err := p.check(ctx); err != nil {
-		return rotator.Issued{}, unsent{err}
-	}
-	return p.API.Create(ctx, r)
-}
-
-func (p *pinned) List(ctx context.Context) ([]rotator.Listed, error) {
-	if err := p.check(ctx); err != nil {
-		return nil, err
-	}
-	return p.API.List(ctx)
-}
-
-func (p *pinned) Revoke(ctx context.Context, id string) error {
-	if err := p.check(ctx); err != nil {
-		return err
-	}
-	return p.API.Revoke(ctx, id)
 }
 
 const metaSweep = "sweep" // what the last look at the list found, for status

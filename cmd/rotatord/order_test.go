@@ -14,18 +14,21 @@ import (
 )
 
 // plant makes a token at the stand-in that this state knows nothing of, and returns its id.
-func (s *stage) plant(name string) string {
+func (s *stage) plant(name string) string { return s.made(name, "chatbots:read").ID }
+
+// made is a token that a person makes in the dashboard.
+func (s *stage) made(name string, scopes ...string) rotator.Issued {
 	s.t.Helper()
 	c, err := sitegpt.New(sitegpt.Config{BaseURL: s.url, Now: time.Now, Token: func() rotator.Secret { return s.api.Management() }})
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	defer c.Close()
-	i, err := c.Create(context.Background(), rotator.Request{Label: name, Scopes: []string{"chatbots:read"}, ExpiresAt: time.Now().Add(20 * 24 * time.Hour).UTC().Truncate(time.Second)})
+	i, err := c.Create(context.Background(), rotator.Request{Label: name, Scopes: scopes, ExpiresAt: time.Now().Add(20 * 24 * time.Hour).UTC().Truncate(time.Second)})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return i.ID
+	return i
 }
 
 func says(t *testing.T, text string, parts ...string) {

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotatord/rotatord/rotator"
-	"github.com/rotatord/rotatord/rotator/sitegpt"
 	"github.com/rotatord/rotatord/rotator/store"
 )
 
@@ -64,16 +63,12 @@ func (a *app) orphans(ctx context.Context, revoke []string, asJSON bool) error {
 	if l.instance == "" {
 		return usage("there is no state in %s: nothing can be told from it (rotatord run, or once, makes it)", l.dir)
 	}
-	bearer, err := a.bearer(l.config)
-	if err != nil {
-		return err
-	}
-	client, _, err := a.client(l.config, bearer)
+	client, api, err := a.asker(ctx, l)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	listed, err := client.List(ctx)
+	listed, err := api.List(ctx)
 	if err != nil {
 		return fmt.Errorf("list the tokens at %s: %w", client.Origin(), err)
 	}
@@ -86,7 +81,7 @@ func (a *app) orphans(ctx context.Context, revoke []string, asJSON bool) error {
 			return err
 		}
 	}
-	failed := a.revokeOrphans(ctx, l.dir, client, revoke, listed, &out)
+	failed := a.revokeOrphans(ctx, l.dir, api, revoke, listed, &out)
 	if asJSON {
 		return errors.Join(printJSON(a.stdout, out), failed)
 	}
@@ -158,7 +153,7 @@ func (o *orphansJSON) revocable(id string, recorded map[string]string) error {
 }
 
 // revokeOrphans revokes what a person named, and has the journal say so.
-func (a *app) revokeOrphans(ctx context.Context, dir string, client *sitegpt.Client, ids []string, listed []rotator.Listed, out *orphansJSON) error {
+func (a *app) revokeOrphans(ctx context.Context, dir string, api rotator.API, ids []string, listed []rotator.Listed, out *orphansJSON) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -170,7 +165,7 @@ func (a *app) revokeOrphans(ctx context.Context, dir string, client *sitegpt.Cli
 	for _, id := range ids {
 		name := listed[slices.IndexFunc(listed, func(t rotator.Listed) bool { return t.ID == id })].Name
 		label, _ := rotator.ParseLabel(name)
-		err := client.Revoke(ctx, id)
+		err := api.Revoke(ctx, id)
 		ev := rotator.Event{At: a.now(), Kind: rotator.EventRevoked, Entry: label.Entry, Label: name, ID: id, By: whoami(), Detail: "by hand, as an orphan"}
 		if err != nil {
 			ev.Kind, ev.Error = rotator.EventFailed, err.Error()

@@ -473,12 +473,13 @@ func flock(t *testing.T, path string) (free func()) {
 // plaintext is what every token of the stand-in looks like, the management token and half of one too.
 var plaintext = regexp.MustCompile(`sgpt_[a-z2-7]{4}`)
 
-// clean asserts that no file of the host holds a plaintext, but for the env files.
+// clean asserts that no file of the host holds a plaintext, but for the sinks: the env files, and
+// the file of rotatord's own token.
 func (s *stage) clean(tokens ...string) {
 	s.t.Helper()
 	files := 0
 	err := filepath.WalkDir(s.dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !strings.HasPrefix(d.Name(), ".") && filepath.Ext(path) == ".env" {
+		if err != nil || d.IsDir() || !strings.HasPrefix(d.Name(), ".") && filepath.Ext(path) == ".env" || path == ownFile(filepath.Join(s.dir, "state")) {
 			return err
 		}
 		files++
@@ -577,6 +578,7 @@ func TestCanary(t *testing.T) {
 	s.write("rotation.yaml", fmt.Sprintf(`version: 1
 api: {requests_per_minute: 60000}
 daemon: {settle: 200ms}
+management: {schedule: "@daily"}
 tokens:
   - name: bot
     scopes: [chatbots:read, leads:read]
@@ -658,6 +660,13 @@ tokens:
 			ended(t, cmd.Run())
 			outputs = append(outputs, out.Bytes()...)
 		}
+	}
+	own, err := os.ReadFile(ownFile(filepath.Join(s.dir, "state")))
+	if err != nil || !plaintext.Match(own) {
+		t.Errorf("rotatord's own token was not rotated: %v", err)
+	}
+	for line := range strings.Lines(string(own)) {
+		tokens = append(tokens, strings.Fields(line)[1])
 	}
 	s.noCanary("what was printed", outputs, tokens...)
 	// Two streams of the good one for each token, and of the bad one at least once.

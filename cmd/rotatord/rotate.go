@@ -72,8 +72,8 @@ func (a *app) declared(patterns []string) ([]string, error) {
 		return nil, err
 	}
 	var known []string
-	for i := range c.Tokens {
-		known = append(known, c.Tokens[i].Name)
+	for _, t := range c.All() {
+		known = append(known, t.Name)
 	}
 	return expand(patterns, known)
 }
@@ -95,7 +95,7 @@ func (a *app) wish(ctx context.Context, command string, names []string, timeout 
 		if err != nil {
 			return err
 		}
-		if _, err := a.bearer(c); err != nil {
+		if _, err := a.bearer(c, dir); err != nil {
 			return err
 		}
 	}
@@ -420,8 +420,8 @@ func (a *app) revoke(ctx context.Context, name string, generation int, force boo
 		return err
 	}
 	declared := false
-	for j := range c.Tokens {
-		declared = declared || c.Tokens[j].Name == name
+	for _, t := range c.All() {
+		declared = declared || t.Name == name
 	}
 	now := a.now()
 	var live []int
@@ -432,6 +432,8 @@ func (a *app) revoke(ctx context.Context, name string, generation int, force boo
 	}
 	target := records[i].Target(now)
 	switch {
+	case name == rotator.OwnName && target != nil && (generation == 0 || generation == target.Number):
+		return usage("this is what rotatord itself asks with, and without it no other token could be replaced: rotatord rotate %s --compromised replaces it first, and then revokes it", name)
 	case generation == 0 && declared:
 		return usage("%s is declared: say which generation with --generation (alive: %s), or use: rotatord rotate %s --compromised", name, numbers(live), name)
 	case generation != 0 && !slices.Contains(live, generation):

@@ -106,6 +106,9 @@ func (a *app) daemon(ctx context.Context, acceptAccount bool) error {
 			if _, err := b.store.Prune(ctx, now.Add(-b.config.Daemon.Retention)); err != nil && ctx.Err() == nil {
 				b.log.Warn("drop old history", "error", err)
 			}
+			for _, p := range b.ownProblems(ctx) {
+				b.log.Warn(p.What)
+			}
 		}
 		if a.inSandbox && !told {
 			told = b.showSandbox()
@@ -216,8 +219,9 @@ func (a *app) once(ctx context.Context, acceptAccount bool, nextPass, patience t
 	if _, err := b.store.Prune(hard, a.now().Add(-b.config.Daemon.Retention)); err != nil {
 		b.log.Warn("drop old history", "error", err)
 	}
+	own := b.ownProblems(hard)
 	leave()
-	return b.verdict(soft, unfinished)
+	return b.verdict(soft, unfinished, own)
 }
 
 // lastPass returns the distance between the last pass and this one, and notes this one.
@@ -238,14 +242,16 @@ func (b *house) lastPass(ctx context.Context) time.Duration {
 	return ahead
 }
 
-// verdict prints what a pass left, and turns it into an exit code.
-func (b *house) verdict(soft context.Context, unfinished []string) error {
+// verdict prints what a pass left, and turns it into an exit code. own is what is wrong with the
+// operator's credential.
+func (b *house) verdict(soft context.Context, unfinished []string, own []rotator.Problem) error {
 	entries, records := b.engine.Snapshot()
 	rep := rotator.Describe(entries, records, b.a.now())
+	rep.Problems = append(own, rep.Problems...)
 	failing := rep.Failing()
 	for _, p := range rep.Problems {
 		// What waits for a person is no failure, but it can be why a token is not finished.
-		if p.Failing || slices.Contains(unfinished, p.Token) {
+		if p.Failing || slices.Contains(unfinished, p.Token) || p.Kind == rotator.ProblemOwnExpiry {
 			printProblem(b.a.stderr, p, b.a.now(), false)
 		}
 	}

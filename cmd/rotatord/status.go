@@ -18,6 +18,7 @@ import (
 	"github.com/rotatord/rotatord/cmd/rotatord/config"
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/field"
+	"github.com/rotatord/rotatord/rotator/management"
 	"github.com/rotatord/rotatord/rotator/store"
 	"github.com/rotatord/rotatord/sinks"
 )
@@ -52,7 +53,9 @@ type look struct {
 	holder   store.Holder  // who works on the state; zero: nobody
 	instance string
 	fresh    bool // there is no state yet
-	key      []byte
+
+	ownExpires string // when the operator's credential expires, as SiteGPT last told
+	key        []byte
 }
 
 // look reads configuration and state; a state that does not exist yet is an empty one.
@@ -70,11 +73,12 @@ func (a *app) look(ctx context.Context, open func(sinks.Spec) (rotator.Sink, err
 		}
 	}
 	l := &look{config: c}
-	if l.entries, err = c.Entries(open); err != nil {
-		return nil, usage("%w", err)
-	}
 	if l.dir, err = a.stateDir(); err != nil {
 		return nil, err
+	}
+	own := management.New(management.Config{File: ownFile(l.dir)}).Outlet() // to be read alone
+	if l.entries, err = c.Entries(open, own); err != nil {
+		return nil, usage("%w", err)
 	}
 	st, err := a.reader(ctx, l.dir)
 	if missing := (*noStateError)(nil); errors.As(err, &missing) && !a.inSandbox {
@@ -112,10 +116,20 @@ func (a *app) look(ctx context.Context, open func(sinks.Spec) (rotator.Sink, err
 			return nil, fmt.Errorf("read what the list showed: %w", err)
 		}
 	}
+	if l.ownExpires, _, err = st.Meta(ctx, metaOwnExpires); err != nil {
+		return nil, err
+	}
 	if held, ok, err := store.Holding(l.dir); err == nil && ok {
 		l.holder = held
 	}
 	return l, nil
+}
+
+// report describes what was read.
+func (l *look) report(now time.Time) rotator.Report {
+	rep := rotator.Describe(l.entries, l.records, now)
+	rep.Problems = append(ownExpiry(l.config, l.records, l.ownExpires, now), rep.Problems...)
+	return rep
 }
 
 // statusJSON is the output of status --json.
@@ -140,7 +154,7 @@ func (a *app) status(ctx context.Context, patterns []string, asJSON, failing, ch
 		return err
 	}
 	now := a.now()
-	rep := rotator.Describe(l.entries, l.records, now)
+	rep := l.report(now)
 	if err := narrow(&rep, patterns); err != nil {
 		return err
 	}
@@ -330,6 +344,8 @@ func hint(p rotator.Problem, running bool) string {
 		return "→ mend the sink; it is filled by itself then, without a new token"
 	case rotator.ProblemPreflight:
 		return "→ mend the sink; then: rotatord rotate " + p.Token + " (or wait for the next try)"
+	case rotator.ProblemOwnExpiry:
+		return "→ put another one, with tokens:write and tokens:read, where rotatord finds it: it is taken at once. Or let rotatord rotate it: management: {schedule: \"@monthly\"}"
 	case rotator.ProblemManagement:
 		return "→ give rotatord another token of its own (SITEGPT_API_TOKEN, its file, or api.token), with tokens:write and tokens:read; then: rotatord rotate " + p.Token
 	case rotator.ProblemCreate:

@@ -50,10 +50,13 @@ type promise struct {
 // promises of a configuration; none of one that is refused.
 func promises(c *config.Config) []promise {
 	out := []promise{}
-	for i := 0; c != nil && i < len(c.Tokens); i++ {
-		f := c.Tokens[i].Facts
+	if c == nil {
+		return out
+	}
+	for _, t := range c.All() {
+		f := t.Facts
 		out = append(out, promise{
-			Token: c.Tokens[i].Name, Next: f.Next, Every: f.Narrow.Seconds(), Lives: f.Lifetime.Seconds(), Live: f.Live,
+			Token: t.Name, Next: f.Next, Every: f.Narrow.Seconds(), Lives: f.Lifetime.Seconds(), Live: f.Live,
 			KeepsOverlap: f.Margin.Seconds(), NoGap: (f.Margin + f.Overlap).Seconds(),
 		})
 	}
@@ -104,8 +107,7 @@ func (a *app) validate(path string, strict, asJSON bool) error {
 	}
 	w := tabwriter.NewWriter(a.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TOKEN\tNEXT TICK\tROTATES AT MOST EVERY\tA TOKEN LIVES\tALIVE AT ONCE\tKEEPS THE OVERLAP THROUGH OUTAGES UNDER\tNO GAP THROUGH OUTAGES UNDER")
-	for i := range c.Tokens {
-		t := &c.Tokens[i]
+	for _, t := range c.All() {
 		f := t.Facts
 		next := ""
 		if len(f.Next) > 0 {
