@@ -125,7 +125,7 @@ func (e *Engine) adopt(ctx context.Context, w *work, tokens []Listed) (bool, err
 			events = append(events, ev)
 		}
 		slices.SortFunc(r.Generations, func(a, b Generation) int { return cmp.Compare(b.Number, a.Number) })
-		r.retire(r.Target(now), &entry.Timing, now)
+		r.retire(r.Target(now), &entry.Timing, e.c.Instance, now)
 		if hash != "" {
 			for _, o := range holders {
 				s := r.sink(o.Place)

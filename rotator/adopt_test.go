@@ -201,3 +201,39 @@ func TestOverrideFuse(t *testing.T) {
 		t.Errorf("posts = %d", n)
 	}
 }
+
+// Two machines are clones: the second one holds the records of the first. Under a name of its own it
+// makes its own tokens, and lets what both hold expire by itself.
+func TestCloneUnderANewNameRevokesNothingOfTheOriginal(t *testing.T) {
+	w := simulate.New(start)
+	e := entry(t, w, "bot", w.Outlet("a", true, false))
+	e.Timing.Lifetime, e.Timing.Margin = 10*24*time.Hour, 0 // nothing expires in time by itself
+	e = prepared(t, e)
+	run(t, begin(t, w, e), start.Add(30*time.Hour))
+	shared := w.Store.Record("bot")
+
+	clone := w.Outlet("b", true, false)
+	w.Sinks["memory:b"].Set(w.Sinks["memory:a"].Value())
+	clone.Place = "memory:a"
+	twin := e
+	twin.Outlets = []rotator.Outlet{clone}
+	w.Instance = "clone"
+	run(t, begin(t, w, twin), start.Add(60*time.Hour))
+	if w.Sinks["memory:b"].Value() == w.Sinks["memory:a"].Value() {
+		t.Fatal("the clone did not rotate")
+	}
+	if g := shared.Target(w.Now()); !w.API.Accepts(w.Sinks["memory:a"].Value()) {
+		t.Errorf("the clone revoked generation %d, which the original holds", g.Number)
+	}
+	// What the clone has made itself retires as usual.
+	run(t, begin(t, w, twin), start.Add(90*time.Hour))
+	own := 0
+	for _, tok := range w.API.Tokens() {
+		if l, _ := rotator.ParseLabel(tok.Name); l.Instance == "clone" && !tok.Revoked.IsZero() {
+			own++
+		}
+	}
+	if own == 0 {
+		t.Error("the clone revoked none of its own old tokens")
+	}
+}

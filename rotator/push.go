@@ -258,20 +258,24 @@ func (e *Engine) promote(ctx context.Context, w *work, s Step) error {
 		r.Create, r.Problem = Retry{}, ""
 		ev := g.about(EventConverged)
 		ev.Next = g.Planned
-		r.retire(g, &entry.Timing, now)
+		r.retire(g, &entry.Timing, e.c.Instance, now)
 		return []Event{ev}
 	})
 }
 
 // retire gives every live generation older than g its overlap, and then its end. A nil g: all of them.
-func (r *Record) retire(g *Generation, t *Timing, now time.Time) {
+// One that bears the mark of another instance than ours is left to expire by itself: this state may be
+// a copy, and the original's sinks may hold it still.
+func (r *Record) retire(g *Generation, t *Timing, instance string, now time.Time) {
 	for i := range r.Generations {
 		old := &r.Generations[i]
 		if g != nil && old.Number >= g.Number || !old.Live(now) || !old.RevokeAt.IsZero() {
 			continue
 		}
 		old.RevokeAt = now.Add(t.Overlap)
-		old.Leave = !old.Forced && t.Leaves(old.RevokeAt, old.Expires)
+		l, marked := ParseLabel(old.Label)
+		shared := marked && l.Instance != instance
+		old.Leave = !old.Forced && (shared || t.Leaves(old.RevokeAt, old.Expires))
 		old.Retry = Retry{}
 	}
 }
@@ -290,11 +294,12 @@ func (e *Engine) readBack(ctx context.Context, w *work) error {
 	entry, rec := w.view()
 	now := e.c.Now()
 	w.mu.Lock()
-	// Spread over the interval, by name: a thousand sinks are not read in one second.
+	// Spread over the whole interval, by name: after a start, a thousand sinks are not read again all
+	// in one second.
 	first := w.readAt.IsZero()
 	w.readAt = now.Add(e.c.ReadBack)
 	if first {
-		w.readAt = now.Add(e.c.ReadBack/2 + Timing{Jitter: e.c.ReadBack / 2}.share(w.name))
+		w.readAt = now.Add(Timing{Jitter: e.c.ReadBack}.share(w.name))
 	}
 	w.mu.Unlock()
 	if rec.Version == 0 {

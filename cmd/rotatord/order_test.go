@@ -170,3 +170,32 @@ func TestOverrideFuseFlag(t *testing.T) {
 		t.Error("--override-fuse did not rotate")
 	}
 }
+
+// A state was copied: the copy is told to be somebody else, and no longer waits for what the original made.
+func TestNewInstanceCommand(t *testing.T) {
+	s := newStage(t, oneToken)
+	s.run(exitUsage, "new-instance") // there is no state yet
+	s.run(exitOK, "once")
+	label := func() rotator.Label {
+		tokens := s.api.Tokens()
+		l, _ := rotator.ParseLabel(tokens[len(tokens)-1].Name)
+		return l
+	}
+	was := label()
+	s.plant(rotator.Label{Instance: was.Instance, Entry: "bot", Number: 2, Expires: time.Now().Add(20 * 24 * time.Hour), Nonce: rotator.NewNonce(10)}.String())
+	s.run(exitOK, "once")
+	says(t, s.run(exitOK, "status"), "nothing is created: unexplained", "rotatord new-instance")
+	s.run(exitUsage, "new-instance", "Not A Name")
+	says(t, s.run(exitOK, "new-instance", "clone"), "is called clone from now on, and was "+was.Instance)
+	s.run(exitOK, "once")
+	if out := s.run(exitOK, "status"); strings.Contains(out, "unexplained") {
+		t.Errorf("it still waits:\n%s", out)
+	}
+	s.run(exitOK, "rotate", "bot")
+	if l := label(); l.Instance != "clone" {
+		t.Errorf("the new token is of %s", l.Instance)
+	}
+	s.write("rotation.yaml", "instance: acme\n"+oneToken)
+	s.run(exitUsage, "new-instance")
+	says(t, s.stderr, "rotation.yaml says instance: acme")
+}

@@ -358,7 +358,7 @@ func hint(p rotator.Problem, running bool) string {
 	case rotator.ProblemHeldEdit:
 		return "→ correct the scopes in rotation.yaml, or let the API's user have them, then: rotatord rotate " + p.Token
 	case rotator.ProblemBlocked:
-		return "→ rotatord orphans shows them; then: rotatord adopt " + p.Token + ", or rotatord rotate " + p.Token
+		return "→ rotatord orphans shows them; then: rotatord adopt " + p.Token + ", or rotatord rotate " + p.Token + "; on a copied machine: rotatord new-instance"
 	case rotator.ProblemFuse:
 		return "→ find out why (rotatord history " + p.Token + "); then: rotatord rotate " + p.Token + " --override-fuse"
 	case rotator.ProblemPaused:

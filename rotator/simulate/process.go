@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -24,7 +25,7 @@ func (w *World) Start(entries ...rotator.Entry) (*Process, error) {
 		api = w.Through(api)
 	}
 	p := &Process{w: w, e: rotator.New(rotator.Config{
-		API: api, Store: w.Store, Key: []byte("key of the instance"), Instance: "sim",
+		API: api, Store: w.Store, Key: []byte("key of the instance"), Instance: cmp.Or(w.Instance, "sim"),
 		Now: w.Corrected, Local: w.Local, Measured: w.Measured, LookEvery: w.LookEvery,
 		Each: w.Each, Workers: 1, ReadBack: w.ReadBack, Sweep: w.Sweep,
 	})}

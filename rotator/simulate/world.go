@@ -21,6 +21,7 @@ type World struct {
 	API   *API
 	Sinks map[string]*Sink // by place
 
+	Instance        string                        // of the engines started here; "": sim
 	ReadBack, Sweep time.Duration                 // of the engines started here; 0: the engine's defaults
 	Through         func(rotator.API) rotator.API // what the engines started here ask through; nil: nothing
 	Each            time.Duration                 // what a request limit makes of one rotation

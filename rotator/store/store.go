@@ -268,31 +268,6 @@ func digit(b bool) int {
 	return 0
 }
 
-// Settle takes wishes that are fulfilled out of the mailbox. One that has changed since it was
-// read stays: somebody asked for more in the meantime.
-func (s *Store) Settle(ctx context.Context, asks ...rotator.Ask) error {
-	if len(asks) == 0 {
-		return nil
-	}
-	asks = slices.Clone(asks)
-	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
-		for _, a := range asks {
-			if a.Seq != 0 {
-				if _, err := tx.ExecContext(ctx, `DELETE FROM orders WHERE seq = $1`, a.Seq); err != nil {
-					return nil, err
-				}
-				continue
-			}
-			if _, err := tx.ExecContext(ctx, `DELETE FROM asks WHERE entry = $1 AND revoke = $2 AND than = $3
-				AND compromised = $4 AND at_once = $5 AND override = $6 AND asked_at = $7`,
-				a.Entry, a.Revoke, a.Than, digit(a.Compromised), digit(a.Now), digit(a.Override), a.At.UnixMicro()); err != nil {
-				return nil, err
-			}
-		}
-		return nil, nil
-	})
-}
-
 // pruneAtOnce is how many rows one transaction deletes: other writers wait no longer than that.
 const pruneAtOnce = 500
 
@@ -375,6 +350,26 @@ func (s *Store) Instance(ctx context.Context, declared string) (string, error) {
 	return declared, s.setMeta(ctx, metaInstance, declared)
 }
 
+// NewInstance gives this installation another name than it had, a made-up one where name is "", and
+// tells the journal who wanted it. A name that is declared in rotation.yaml wins over it.
+func (s *Store) NewInstance(ctx context.Context, name, by string, at time.Time) (was, is string, err error) {
+	if was, err = s.Reader.Instance(ctx, ""); err != nil {
+		return "", "", err
+	}
+	if is = name; is == "" {
+		is = madeUp()
+	}
+	if _, err := s.Instance(ctx, is); err != nil {
+		return "", "", err
+	}
+	return was, is, s.Tell(ctx, rotator.Event{
+		At: at, Kind: rotator.EventRenamed, By: by, Detail: fmt.Sprintf("this installation is called %s from now on, and was %s", is, was),
+	})
+}
+
+// madeUp is a name for an installation that nobody named.
+func madeUp() string { return "r-" + rotator.NewNonce(4)[:6] }
+
 // Pin ties the state to an account: the API's origin, and the user of the management token.
 // It replaces an earlier pin; see Pinned.
 func (s *Store) Pin(ctx context.Context, origin, user string) error {
@@ -410,6 +405,6 @@ func seed(ctx context.Context, db *sql.DB) error {
 	key := make([]byte, 32)
 	rand.Read(key) //nolint:errcheck // crypto/rand never fails
 	_, err := db.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ($1, $2), ($3, $4)`,
-		metaKey, hex.EncodeToString(key), metaInstance, "r-"+rotator.NewNonce(4)[:6])
+		metaKey, hex.EncodeToString(key), metaInstance, madeUp())
 	return err
 }

@@ -441,14 +441,6 @@ func TestAsks(t *testing.T) {
 			if len(events) != len(c.asks) || events[0].By != c.asks[0].By || events[0].Detail == "" {
 				t.Errorf("the journal says %+v", events)
 			}
-			// What was read can be settled; what was asked since cannot.
-			must(t, s.Ask(t.Context(), rotator.Ask{Entry: "a", Than: got[0].Than, Revoke: got[0].Revoke, Now: true, At: at(9)}))
-			must(t, s.Settle(t.Context(), got...))
-			left, err := s.Asks(t.Context())
-			must(t, err)
-			if len(left) != 1 || left[0].At != at(9) {
-				t.Errorf("left %+v, want the last wish alone", left)
-			}
 		})
 	}
 	if err := fresh(t, Options{}).Ask(t.Context(), rotator.Ask{}); err == nil {
@@ -471,15 +463,16 @@ func TestOrders(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%+v\nwant\n%+v", got, want)
 	}
-	must(t, s.Settle(ctx, got...))
-	must(t, s.Ask(ctx, rotator.Ask{Entry: "a", Adopt: true, By: "me", At: noon}))
-	if got, err = s.Asks(ctx); err != nil || len(got) != 1 || got[0].Seq != 4 {
-		t.Errorf("after those were carried out: %+v %v; a number must never come again", got, err)
-	}
 	events, err := s.History(ctx, Query{Kinds: []rotator.EventKind{rotator.EventAsked}})
 	must(t, err)
-	if len(events) != 4 || events[1].Next != noon.Add(time.Hour) || events[0].Sink != "vault" {
+	if len(events) != 3 || events[1].Next != noon.Add(time.Hour) || events[0].Sink != "vault" {
 		t.Errorf("the journal says %+v", events)
+	}
+	_, err = s.Prune(ctx, noon.Add(rotator.MaxLifetime+time.Hour))
+	must(t, err)
+	must(t, s.Ask(ctx, rotator.Ask{Entry: "a", Adopt: true, By: "me", At: noon.Add(rotator.MaxLifetime)}))
+	if got, err = s.Asks(ctx); err != nil || len(got) != 1 || got[0].Seq != 4 {
+		t.Errorf("after those were pruned: %+v %v; a number must never come again", got, err)
 	}
 }
 
@@ -851,5 +844,29 @@ func TestNoFileOfTheStateIsReadableByOthers(t *testing.T) {
 	}
 	if want := []string{File, File + "-shm", File + "-wal", LockFile}; !slices.Equal(names, want) {
 		t.Errorf("files %v, want %v", names, want)
+	}
+}
+
+func TestNewInstance(t *testing.T) {
+	ctx, s := t.Context(), fresh(t, Options{})
+	first, err := s.Instance(ctx, "")
+	must(t, err)
+	was, is, err := s.NewInstance(ctx, "", "me", noon)
+	if err != nil || was != first || is == was {
+		t.Errorf("%q %q %v", was, is, err)
+	}
+	if _, is, err = s.NewInstance(ctx, "acme-2", "me", noon); err != nil || is != "acme-2" {
+		t.Errorf("%q %v", is, err)
+	}
+	if got, err := s.Instance(ctx, ""); got != "acme-2" || err != nil {
+		t.Errorf("%q %v", got, err)
+	}
+	if _, _, err := s.NewInstance(ctx, "Not A Name", "me", noon); err == nil {
+		t.Error("a name that fits into no label was taken")
+	}
+	events, err := s.History(ctx, Query{Kinds: []rotator.EventKind{rotator.EventRenamed}})
+	must(t, err)
+	if len(events) != 2 || events[0].By != "me" || !strings.Contains(events[1].Detail, "acme-2") {
+		t.Errorf("the journal says %+v", events)
 	}
 }
