@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotatord/rotatord/rotator"
-	"github.com/rotatord/rotatord/rotator/field"
 )
 
 func (a *app) adoptCommand() *cobra.Command {
@@ -124,20 +123,10 @@ func (a *app) pauseUntil(text string, end bool) (time.Time, error) {
 	if end {
 		return now.Add(-time.Second), nil
 	}
-	at := time.Time{}
-	if d, err := field.ParseDuration(text); err == nil {
-		at = now.Add(d)
-	} else {
-		for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02"} {
-			if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-				at = t
-				break
-			}
-		}
-	}
+	at, err := parseInstant(text, now)
 	switch {
-	case at.IsZero():
-		return at, usage("--until %q is neither an instant (2026-12-24T18:00:00Z, 2026-12-24 18:00, 2026-12-24) nor a duration (8h, 5d)", text)
+	case err != nil:
+		return at, usage("--until %w", err)
 	case !at.After(now):
 		return at, usage("--until %s lies in the past (--end ends a pause)", at.Format(time.RFC3339))
 	case at.Sub(now) > rotator.MaxLifetime:

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -77,12 +75,7 @@ func (a *app) drill(ctx context.Context, patterns []string, asJSON bool) error {
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs + string(filepath.Separator)
 	}
-	blind := map[string]bool{} // places
-	for i := range c.Tokens {
-		for _, s := range c.Tokens[i].Sinks {
-			blind[s.Place] = s.Spec.Exec != nil && len(s.Spec.Exec.Read) == 0
-		}
-	}
+	blind := blindPlaces(c)
 	var rows []drilledRow
 	var drills []simulate.Drill
 	shapes := map[string]int{}
@@ -109,20 +102,13 @@ func (a *app) drill(ctx context.Context, patterns []string, asJSON bool) error {
 		drills = append(drills, d)
 	}
 	// The rehearsals know nothing of each other.
-	errs := make([]error, len(drills))
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
-	for i := range drills {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			if errs[i] = ctx.Err(); errs[i] == nil {
-				rows[i].Outcomes, errs[i] = drills[i].Run(ctx)
-			}
-		})
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil {
+	err = eachOf(len(drills), func(i int) (err error) {
+		if err = ctx.Err(); err == nil {
+			rows[i].Outcomes, err = drills[i].Run(ctx)
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	out := drillJSON{Format: 1, Tokens: rows}

@@ -15,6 +15,9 @@ type Process struct {
 	e *rotator.Engine
 }
 
+// key is the instance's, in every world.
+var key = []byte("key of the instance")
+
 // Start loads entries into a fresh engine, as the daemon does when it starts.
 func (w *World) Start(entries ...rotator.Entry) (*Process, error) {
 	w.mu.Lock()
@@ -25,7 +28,7 @@ func (w *World) Start(entries ...rotator.Entry) (*Process, error) {
 		api = w.Through(api)
 	}
 	p := &Process{w: w, e: rotator.New(rotator.Config{
-		API: api, Store: w.Store, Key: []byte("key of the instance"), Instance: cmp.Or(w.Instance, "sim"),
+		API: api, Store: w.Store, Key: key, Instance: cmp.Or(w.Instance, "sim"),
 		Now: w.Corrected, Local: w.Local, Measured: w.Measured, LookEvery: w.LookEvery,
 		Each: w.Each, Workers: 1, ReadBack: w.ReadBack, Sweep: w.Sweep,
 	})}
@@ -42,9 +45,16 @@ func (p *Process) Engine() *rotator.Engine { return p.e }
 
 // Run looks until the given instant, jumping from wake to wake as the daemon's clock would pass
 // them, and stops early when the process is dead. It fails when the engine spins.
-func (p *Process) Run(until time.Time) error {
+func (p *Process) Run(until time.Time) error { return p.RunContext(context.Background(), until) }
+
+// RunContext is Run until ctx ends.
+func (p *Process) RunContext(stop context.Context, until time.Time) error {
 	ctx := context.Background()
-	for n := 0; ; n++ {
+	n, hour := 0, p.w.Now()
+	for ; ; n++ {
+		if err := stop.Err(); err != nil {
+			return err
+		}
 		p.e.Look(ctx, ctx)
 		p.e.Wait()
 		if p.w.Dead() {
@@ -64,7 +74,10 @@ func (p *Process) Run(until time.Time) error {
 			}
 			return nil
 		}
-		if n > 100_000 {
+		if now.Sub(hour) >= time.Hour {
+			n, hour = 0, now
+		}
+		if n > 20_000 {
 			return fmt.Errorf("the engine spins at %s", now)
 		}
 		if !next.After(now) {

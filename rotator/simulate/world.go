@@ -37,6 +37,7 @@ type World struct {
 	faultAt  map[int]Fault               // what goes wrong at the n-th call
 	trace    []string                    // what was called, for a failure's report
 	outage   func(what string) error     // goes wrong as long as it returns an error
+	untraced bool                        // a year of calls is too much to keep
 	watch    func(w *World, what string) // the witness, told after every call
 }
 
@@ -71,7 +72,7 @@ var errFault = errors.New("simulated fault")
 func New(now time.Time) *World {
 	w := &World{now: now, Sinks: map[string]*Sink{}, faultAt: map[int]Fault{}}
 	w.Store = NewStore(w)
-	w.API = &API{w: w, tokens: map[string]*Token{}}
+	w.API = &API{w: w, tokens: map[string]*Token{}, byPlaintext: map[string]*Token{}}
 	return w
 }
 
@@ -198,7 +199,9 @@ func (w *World) call(ctx context.Context, what string, do func(f Fault) error) e
 	}
 	w.calls++
 	f := w.faultAt[w.calls]
-	w.trace = append(w.trace, fmt.Sprintf("%s #%d %s %s", w.now.Format("01-02T15:04:05"), w.calls, what, f))
+	if !w.untraced {
+		w.trace = append(w.trace, fmt.Sprintf("%s #%d %s %s", w.now.Format("01-02T15:04:05"), w.calls, what, f))
+	}
 	broken, watch := w.outage, w.watch
 	w.mu.Unlock()
 	if broken != nil {
@@ -371,6 +374,8 @@ type API struct {
 	tokens map[string]*Token // by id
 	serial int
 
+	byPlaintext map[string]*Token
+
 	MaxLife   time.Duration // the server grants no more than this; 0: what is asked
 	NoList    bool          // the list is forbidden
 	Creates   int           // POSTs that arrived
@@ -392,11 +397,9 @@ func (a *API) asks() (by int, err error) {
 	now := a.w.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, t := range a.tokens {
-		if t.Plaintext == plaintext && t.Live(now) {
-			l, _ := rotator.ParseLabel(t.Name)
-			return l.Number, nil // 0 without a label
-		}
+	if t := a.byPlaintext[plaintext]; t != nil && t.Live(now) {
+		l, _ := rotator.ParseLabel(t.Name)
+		return l.Number, nil // 0 without a label
 	}
 	return 0, fmt.Errorf("the management token: %w", rotator.ErrUnauthorized)
 }
@@ -429,7 +432,7 @@ func (a *API) Create(ctx context.Context, r rotator.Request) (out rotator.Issued
 		if limit := now.Add(a.MaxLife); a.MaxLife > 0 && t.Expires.After(limit) {
 			t.Expires = limit.Truncate(time.Second)
 		}
-		a.tokens[t.ID] = t
+		a.tokens[t.ID], a.byPlaintext[t.Plaintext] = t, t
 		out = rotator.Issued{ID: t.ID, Scopes: t.Scopes, ExpiresAt: t.Expires, Token: rotator.NewSecret(t.Plaintext), By: by}
 		return nil
 	})
@@ -507,7 +510,7 @@ func (a *API) Kill(id string) {
 func (a *API) Add(t Token) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.tokens[t.ID] = &t
+	a.tokens[t.ID], a.byPlaintext[t.Plaintext] = &t, &t
 }
 
 // Accepts reports whether the API accepts a plaintext now.
@@ -515,12 +518,22 @@ func (a *API) Accepts(plaintext string) bool {
 	now := a.w.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, t := range a.tokens {
-		if t.Plaintext == plaintext {
-			return t.Live(now)
-		}
+	t := a.byPlaintext[plaintext]
+	return t != nil && t.Live(now)
+}
+
+// death returns when a plaintext dies, or died; false where there is no such token.
+func (a *API) death(plaintext string) (time.Time, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t := a.byPlaintext[plaintext]
+	switch {
+	case t == nil:
+		return time.Time{}, false
+	case !t.Revoked.IsZero() && t.Revoked.Before(t.Expires):
+		return t.Revoked, true
 	}
-	return false
+	return t.Expires, true
 }
 
 // Tokens returns copies of all tokens there ever were, oldest first.
