@@ -13,6 +13,7 @@ vault: ## a real Vault core for the tests of the Vault sink
 
 model: ## the property tests, long
 	@go test -timeout 30m -run 'NoGap|Expiry|Granted|Replan' ./rotator -rapid.checks=2000
+	@go test -timeout 30m -run 'NoGap|Refused' ./rotator/simulate -rapid.checks=400
 
 fuzz: ## every fuzz target, ten seconds each
 	@.ci/fuzz
