@@ -364,3 +364,13 @@ func TestReloadOfARehearsal(t *testing.T) {
 	}
 	s.onlySandbox()
 }
+
+func TestSchemaCommand(t *testing.T) {
+	s := newStage(t, oneToken)
+	var schema struct {
+		Draft string `json:"$schema"`
+	}
+	if err := json.Unmarshal([]byte(s.run(exitOK, "schema")), &schema); err != nil || !strings.Contains(schema.Draft, "2020-12") {
+		t.Errorf("%+v %v", schema, err)
+	}
+}

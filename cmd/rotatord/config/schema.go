@@ -9,7 +9,7 @@ import (
 // document is rotation.yaml as it is written. A pointer is nil, and a list or map is nil, where
 // the file does not say; an empty list was written as [].
 type document struct {
-	Version    int                           `yaml:"version"`              // 1
+	Version    int                           `yaml:"version"`              // always 1
 	Instance   string                        `yaml:"instance,omitempty"`   // short name of this installation, part of every label
 	API        *apiBlock                     `yaml:"api,omitempty"`        // how SiteGPT is reached
 	Management *managementBlock              `yaml:"management,omitempty"` // the daemon's own token: how it is rotated, when it expires
@@ -43,7 +43,7 @@ type fuseBlock struct {
 // common is what a token and the defaults share.
 type common struct {
 	Description *string  `yaml:"description,omitempty"` // for people; part of the label
-	Scopes      []string `yaml:"scopes,omitempty"`
+	Scopes      []string `yaml:"scopes,omitempty"`      // what the token may do
 	ChatbotIDs  []string `yaml:"chatbot_ids,omitempty"` // missing: all
 	timing      `yaml:",inline"`
 	OnDrift     *string `yaml:"on_drift,omitempty"`  // hold, restore
@@ -76,7 +76,7 @@ type defaultsBlock struct {
 type tokenBlock struct {
 	Name   string `yaml:"name"` // the key of everything
 	common `yaml:",inline"`
-	Sinks  []sinkBlock `yaml:"sinks"`
+	Sinks  []sinkBlock `yaml:"sinks"` // where it goes
 }
 
 type sinkBlock struct {
