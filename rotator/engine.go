@@ -106,6 +106,7 @@ type work struct {
 	wake     time.Time      // when to look again; zero: at once
 	never    bool           // there is nothing to wake for
 	busy     bool
+	driven   bool      // it was worked on since this process began
 	readAt   time.Time // when its sinks are to be read back
 	probeAt  time.Time // when its value is to be tried at the API
 	slept    time.Time // the last look before this machine slept, until what that postpones is saved
@@ -351,6 +352,34 @@ func (e *Engine) Due() (names []string, wake time.Time, ok bool) {
 	return names, wake, ok
 }
 
+// FirstPass reports whether every entry was worked on at least once since this process began: its
+// sinks were read back, and what was due was tried.
+func (e *Engine) FirstPass() bool {
+	for _, w := range e.all() {
+		w.mu.Lock()
+		waits := !w.driven && (e.c.Only == nil || slices.Contains(e.c.Only, w.name))
+		w.mu.Unlock()
+		if waits {
+			return false
+		}
+	}
+	return true
+}
+
+// Busy returns the names of the entries that are worked on at the moment, sorted.
+func (e *Engine) Busy() []string {
+	var names []string
+	for _, w := range e.all() {
+		w.mu.Lock()
+		if w.busy {
+			names = append(names, w.name)
+		}
+		w.mu.Unlock()
+	}
+	slices.Sort(names)
+	return names
+}
+
 // Snapshot returns the entries and copies of their records, sorted by name.
 func (e *Engine) Snapshot() ([]Entry, []Record) {
 	works := e.all()
@@ -380,7 +409,7 @@ func (e *Engine) drive(soft, hard context.Context, w *work) {
 		}
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.busy = false
+		w.busy, w.driven = false, true
 		if failed != nil {
 			// What cannot be recorded backs off in memory: a full disk must not spin.
 			w.saveFail++

@@ -14,14 +14,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotatord/rotatord/rotator"
-	"github.com/rotatord/rotatord/rotator/schedule"
 	"github.com/rotatord/rotatord/rotator/store"
 )
 
 const (
-	lookEvery = 2 * time.Second  // of the daemon at the wall clock
-	lockWait  = 2 * time.Minute  // of a daemon, for a command that works
-	grace     = 60 * time.Second // for a token that was just made, once the daemon is to stop
+	lockWait = 2 * time.Minute  // of a daemon, for a command that works
+	grace    = 60 * time.Second // for a token that was just made, once the daemon is to stop
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -32,7 +30,8 @@ func (a *app) runCommand() *cobra.Command {
 		Long: `Run the daemon. It rotates every token when its time comes, reads the sinks back,
 and retries what fails, until it gets SIGTERM or SIGINT: a token that was just made
 is still brought to its sinks then. A second signal stops at once. SIGHUP reads the
-configuration again.
+configuration again. systemd is told when it is ready, how its tokens are (systemctl
+status shows it), and that its loop moves (Type=notify, WatchdogSec=).
 
 With --sandbox, SiteGPT is a stand-in in this process, and state and every sink are
 below ./sandbox: safe with anybody's configuration.`,
@@ -83,84 +82,22 @@ func signals(ctx context.Context) (soft, hard context.Context, stop func()) {
 func (a *app) daemon(ctx context.Context, acceptAccount bool) error {
 	soft, hard, stop := signals(ctx)
 	defer stop()
+	hangup := make(chan os.Signal, 1) // from here on: unheard, it would kill us
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	manager := newSupervisor(a.getenv)
+	manager.describe("opening the state")
+	manager.extend(lockWait + 30*time.Second)
 	b, leave, err := a.enter(soft, hard, how{kind: store.Daemon, command: "run", wait: lockWait, acceptAccount: acceptAccount})
 	if err != nil {
+		manager.describe("not started: " + err.Error())
 		return err
 	}
 	defer leave()
 	b.log.Info("started", "version", buildVersion(), "tokens", len(b.config.Tokens), "api", b.client.Origin())
-	reload := make(chan os.Signal, 1)
-	signal.Notify(reload, syscall.SIGHUP)
-	defer signal.Stop(reload)
-	told := false
-	pruned := time.Time{}
-	schedule.Every(soft, lookEvery, b.log, func(ctx context.Context) {
-		select {
-		case <-reload:
-			b.reload(ctx)
-		default:
-		}
-		b.engine.Look(ctx, hard)
-		if now := a.now(); now.Sub(pruned) > 24*time.Hour {
-			pruned = now
-			if _, err := b.store.Prune(ctx, now.Add(-b.config.Daemon.Retention)); err != nil && ctx.Err() == nil {
-				b.log.Warn("drop old history", "error", err)
-			}
-			for _, p := range b.ownProblems(ctx) {
-				b.log.Warn(p.What)
-			}
-		}
-		if a.inSandbox && !told {
-			told = b.showSandbox()
-		}
-	})
-	b.log.Info("stopping")
-	b.engine.Wait()
-	b.log.Info("stopped")
+	manager.warn(b.log, a.getenv)
+	(&service{house: b, manager: manager, hangup: hangup}).keep(soft, hard)
 	return nil
-}
-
-// reload takes over an edited configuration, or keeps the old one whole.
-func (b *house) reload(ctx context.Context) {
-	c, err := b.a.load()
-	if err == nil && b.move != nil {
-		err = b.move(c)
-	}
-	if err == nil {
-		err = b.loadEntries(ctx, c, 0)
-	}
-	if err != nil {
-		b.log.Error("reload refused: the configuration from before stays in force", "error", err)
-		return
-	}
-	b.log.Info("reloaded", "tokens", len(c.Tokens))
-}
-
-// showSandbox prints, once every token is where it should be, what landed where.
-func (b *house) showSandbox() bool {
-	if names, _, _ := b.engine.Due(); len(names) > 0 {
-		return false
-	}
-	entries, records := b.engine.Snapshot()
-	rep := rotator.Describe(entries, records, b.a.now())
-	out := b.a.stdout
-	fmt.Fprintf(out, "\nEvery token is in place:\n\n")
-	for _, t := range rep.Tokens {
-		fmt.Fprintf(out, "  %s  generation %d, until %s, next rotation %s\n", t.Name, t.Generation, local(t.Expires), local(t.Planned))
-		for _, s := range t.Sinks {
-			fmt.Fprintf(out, "    in %s\n", s.Name)
-		}
-	}
-	fmt.Fprint(out, `
-Look at it from another terminal, in this folder (status, plan and history know --sandbox too):
-
-  go run ./cmd/rotatord status --sandbox
-  go run ./cmd/rotatord rotate `+rep.Tokens[0].Name+` --sandbox
-  go run ./cmd/rotatord history --sandbox
-
-Running until Ctrl-C.
-`)
-	return true
 }
 
 // local writes an instant for a person: in the machine's own time zone.

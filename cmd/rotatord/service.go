@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/schedule"
+)
+
+const (
+	lookEvery   = 2 * time.Second  // of the daemon at the wall clock
+	firstPass   = 10 * time.Second // for the sinks to be read back, before the daemon calls itself ready
+	tellEvery   = 10 * time.Second // the service manager's line is worked out again
+	extendEvery = 5 * time.Second  // more time to stop is asked for
+)
+
+// service is the life of a daemon: it looks until it is to stop, and tells whoever supervises it.
+type service struct {
+	*house
+	manager *supervisor
+	hangup  <-chan os.Signal // read the configuration again
+
+	pruned time.Time // when old history was last dropped
+	told   time.Time // when the service manager was last told how things are
+	shown  bool      // of a rehearsal: what landed where
+}
+
+// keep looks until soft ends, and returns when all that was under way is finished, or hard ended.
+func (s *service) keep(soft, hard context.Context) {
+	var aside sync.WaitGroup
+	aside.Go(func() { s.becomeReady(soft) })
+	schedule.Every(soft, lookEvery, s.log, func(ctx context.Context) {
+		select {
+		case <-s.hangup:
+			s.manager.reloading()
+			s.reload(ctx)
+			s.manager.ready()
+		default:
+		}
+		s.look(ctx, hard)
+		s.manager.moved()
+	})
+	aside.Wait()
+	s.log.Info("stopping")
+	s.manager.stopping()
+	s.finish()
+	s.log.Info("stopped")
+}
+
+// look is one beat of the control loop.
+func (s *service) look(ctx, hard context.Context) {
+	s.engine.Look(ctx, hard)
+	now := s.a.now()
+	if now.Sub(s.pruned) > 24*time.Hour {
+		s.pruned = now
+		if _, err := s.store.Prune(ctx, now.Add(-s.config.Daemon.Retention)); err != nil && ctx.Err() == nil {
+			s.log.Warn("drop old history", "error", err)
+		}
+		for _, p := range s.ownProblems(ctx) {
+			s.log.Warn(p.What)
+		}
+	}
+	if s.a.inSandbox && !s.shown {
+		s.shown = s.showSandbox()
+	}
+	if s.manager.tell != nil && now.Sub(s.told) >= tellEvery {
+		s.told = now
+		s.describe()
+	}
+}
+
+// becomeReady tells the service manager that the daemon is up: when every entry was worked on once,
+// or a while later. What it depends on may well be down.
+func (s *service) becomeReady(ctx context.Context) {
+	s.manager.describe("reading the sinks back")
+	limit, cancel := context.WithTimeout(ctx, firstPass)
+	defer cancel()
+	for !s.engine.FirstPass() && limit.Err() == nil {
+		select {
+		case <-limit.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	s.describe()
+	s.manager.ready()
+}
+
+// describe tells the service manager how things are.
+func (s *service) describe() {
+	entries, records := s.engine.Snapshot()
+	now := s.a.now()
+	s.manager.describe(summary(rotator.Describe(entries, records, now), now))
+}
+
+// finish waits for the work that is under way, and asks for the time that it takes.
+func (s *service) finish() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.engine.Wait()
+	}()
+	tick := time.NewTicker(extendEvery)
+	defer tick.Stop()
+	for {
+		if names := s.engine.Busy(); len(names) > 0 {
+			s.manager.describe("stopping: finishing " + strings.Join(names, ", "))
+			s.manager.extend(3 * extendEvery)
+		}
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// reload takes over an edited configuration, or keeps the old one whole.
+func (b *house) reload(ctx context.Context) {
+	c, err := b.a.load()
+	if err == nil && b.move != nil {
+		err = b.move(c)
+	}
+	if err == nil {
+		err = b.loadEntries(ctx, c, 0)
+	}
+	if err != nil {
+		b.log.Error("reload refused: the configuration from before stays in force", "error", err)
+		return
+	}
+	b.log.Info("reloaded", "tokens", len(c.Tokens))
+}
+
+// showSandbox prints, once every token is where it should be, what landed where.
+func (b *house) showSandbox() bool {
+	if names, _, _ := b.engine.Due(); len(names) > 0 {
+		return false
+	}
+	entries, records := b.engine.Snapshot()
+	rep := rotator.Describe(entries, records, b.a.now())
+	out := b.a.stdout
+	fmt.Fprintf(out, "\nEvery token is in place:\n\n")
+	for _, t := range rep.Tokens {
+		fmt.Fprintf(out, "  %s  generation %d, until %s, next rotation %s\n", t.Name, t.Generation, local(t.Expires), local(t.Planned))
+		for _, s := range t.Sinks {
+			fmt.Fprintf(out, "    in %s\n", s.Name)
+		}
+	}
+	fmt.Fprint(out, `
+Look at it from another terminal, in this folder (status, plan and history know --sandbox too):
+
+  go run ./cmd/rotatord status --sandbox
+  go run ./cmd/rotatord rotate `+rep.Tokens[0].Name+` --sandbox
+  go run ./cmd/rotatord history --sandbox
+
+Running until Ctrl-C.
+`)
+	return true
+}
