@@ -157,8 +157,19 @@ func Preflight(e *Entry, r *Record, refused map[string]error, now time.Time) err
 	return nil
 }
 
-// check is the preflight of one sink: would a push work, and may it overwrite what is there?
+// check is the preflight of one sink, which a create that follows need not repeat.
 func (e *Engine) check(ctx context.Context, w *work, o *Outlet, entry *Entry, rec *Record) error {
+	if err := e.checkSink(ctx, o, rec.Sink(o.Place), entry.OnDrift); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.checked[o.Place] = rec.Last + 1
+	w.mu.Unlock()
+	return nil
+}
+
+// checkSink asks a sink: would a push work, and may it overwrite what is there?
+func (e *Engine) checkSink(ctx context.Context, o *Outlet, s *SinkState, drift OnDrift) error {
 	err := e.at(ctx, o, "check", o.Sink.Check)
 	if err != nil {
 		return err
@@ -170,12 +181,9 @@ func (e *Engine) check(ctx context.Context, w *work, o *Outlet, entry *Entry, re
 	case err != nil:
 		return err
 	}
-	if err := e.mayOverwrite(o, rec.Sink(o.Place), value, entry.OnDrift); err != nil {
+	if err := e.mayOverwrite(o, s, value, drift); err != nil {
 		return fmt.Errorf("%s: %w", o.Name, err)
 	}
-	w.mu.Lock()
-	w.checked[o.Place] = rec.Last + 1
-	w.mu.Unlock()
 	return nil
 }
 

@@ -100,6 +100,7 @@ type work struct {
 
 	mu       sync.Mutex // guards what follows
 	entry    Entry
+	edited   *Entry // what a reload declared while it was worked on; nil: nothing
 	rec      Record
 	secrets  map[int]Secret // plaintexts that are not yet everywhere
 	checked  map[string]int // place → the generation for which it was last read before a push
@@ -115,8 +116,8 @@ type work struct {
 }
 
 // Load takes over a configuration: entries that are new, changed, or gone. Records without an
-// entry are watched until their last token is dead. It waits for steps that are under way only
-// entry by entry, and on an error changes nothing.
+// entry are watched until their last token is dead. An entry that is worked on at the moment goes
+// on as it was declared before, until nothing is left to do now. On an error nothing changes.
 func (e *Engine) Load(ctx context.Context, entries []Entry) error {
 	records, err := e.c.Store.Records(ctx)
 	if err != nil {
@@ -138,6 +139,9 @@ func (e *Engine) Load(ctx context.Context, entries []Entry) error {
 		old, found := byName[en.Was]
 		if _, has := byName[en.Name]; en.Was == "" || !found || has || declared[en.Was] {
 			continue
+		}
+		if slices.Contains(e.Busy(), en.Was) {
+			return fmt.Errorf("rename %q to %q: it is being worked on: %w", en.Was, en.Name, ErrBusy)
 		}
 		renamed, err := e.c.Store.Rename(ctx, old, en.Name, Event{
 			At: e.c.Now(), Kind: EventRenamed, Entry: en.Name, Detail: "was " + en.Was,
@@ -175,11 +179,65 @@ func (e *Engine) Load(ctx context.Context, entries []Entry) error {
 		}
 		e.mu.Unlock()
 		w.mu.Lock()
-		w.entry, w.wake, w.never, w.readAt = en, time.Time{}, false, time.Time{}
+		if w.edited = &en; !w.busy {
+			w.takeOver()
+		}
 		w.rec.Asks = asksOf(asks, en.Name)
 		w.mu.Unlock()
 	}
 	return nil
+}
+
+// ErrBusy says that an entry cannot be renamed while it is worked on: try again in a moment.
+var ErrBusy = errors.New("a rotation is under way")
+
+// takeOver makes what was declared last the entry.
+func (w *work) takeOver() {
+	if w.edited != nil {
+		w.entry, w.edited = *w.edited, nil
+		w.wake, w.never, w.readAt = time.Time{}, false, time.Time{}
+	}
+}
+
+// CheckNew is the preflight of a configuration that is not loaded yet: it asks every sink that no
+// loaded entry has whether a push would work. required joins what is in the way of required sinks,
+// optional of the others.
+func (e *Engine) CheckNew(ctx context.Context, entries []Entry) (required, optional error) {
+	known := map[string]bool{}
+	for _, w := range e.all() {
+		w.mu.Lock()
+		for i := range w.entry.Outlets {
+			known[w.entry.Outlets[i].Place] = true
+		}
+		w.mu.Unlock()
+	}
+	type candidate struct {
+		entry  *Entry
+		outlet *Outlet
+	}
+	var candidates []candidate
+	for i := range entries {
+		for j := range entries[i].Outlets {
+			if o := &entries[i].Outlets[j]; !known[o.Place] {
+				candidates = append(candidates, candidate{&entries[i], o})
+			}
+		}
+	}
+	errs := make([]error, len(candidates))
+	e.aside(len(candidates), func(i int) {
+		c := candidates[i]
+		if err := e.checkSink(ctx, c.outlet, nil, c.entry.OnDrift); err != nil {
+			errs[i] = fmt.Errorf("%s: %w", c.entry.Name, err)
+		}
+	})
+	for i, err := range errs {
+		if candidates[i].outlet.Required {
+			required = errors.Join(required, err)
+		} else {
+			optional = errors.Join(optional, err)
+		}
+	}
+	return required, optional
 }
 
 func asksOf(all []Ask, name string) []Ask {
@@ -410,6 +468,7 @@ func (e *Engine) drive(soft, hard context.Context, w *work) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.busy, w.driven = false, true
+		defer w.takeOver()
 		if failed != nil {
 			// What cannot be recorded backs off in memory: a full disk must not spin.
 			w.saveFail++

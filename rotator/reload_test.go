@@ -1,0 +1,88 @@
+package rotator_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/simulate"
+)
+
+func TestReloadLeavesARotationToItsEnd(t *testing.T) {
+	w := simulate.New(start)
+	kept := w.Outlet("kept", true, false)
+	before, after := entry(t, w, "bot", kept, w.Outlet("old", true, false)), entry(t, w, "bot", kept, w.Outlet("new", true, false))
+	p := begin(t, w, before)
+	var trace []string
+	w.Watch(func(_ *simulate.World, what string) {
+		trace = append(trace, what)
+		if what == "create" { // a person edits the file while the token is being made
+			if err := p.Load(after); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	run(t, p, start)
+	calls := strings.Join(trace, ", ")
+	old, new := strings.Index(calls, "push memory:old"), strings.Index(calls, "push memory:new")
+	if old < 0 || new < old {
+		t.Errorf("the rotation must end as it began, and the new sink be filled after it: %s", calls)
+	}
+	if w.API.Creates != 1 {
+		t.Errorf("%d creates, want 1: an edit of the sinks needs no new token", w.API.Creates)
+	}
+	holds(t, w, "new", w.Sinks["memory:old"].Value())
+}
+
+func TestRenameWaitsForARotation(t *testing.T) {
+	w := simulate.New(start)
+	before, after := entry(t, w, "bot", w.Outlet("a", true, false)), entry(t, w, "robot", w.Outlet("a", true, false))
+	after.Was = "bot"
+	p := begin(t, w, before)
+	var refused error
+	w.Watch(func(_ *simulate.World, what string) {
+		if what == "create" {
+			refused = p.Load(after)
+		}
+	})
+	run(t, p, start)
+	if !errors.Is(refused, rotator.ErrBusy) {
+		t.Errorf("a rename in the middle of a rotation says %v, want ErrBusy", refused)
+	}
+	if err := p.Load(after); err != nil {
+		t.Fatal(err)
+	}
+	run(t, p, start)
+	if r := w.Store.Record("robot"); r == nil || w.API.Creates != 1 {
+		t.Errorf("after it: record %v, %d creates", r, w.API.Creates)
+	}
+}
+
+func TestCheckNewLooksAtNewSinksOnly(t *testing.T) {
+	w := simulate.New(start)
+	a, b, c := w.Outlet("a", true, false), w.Outlet("b", true, false), w.Outlet("c", false, false)
+	p := begin(t, w, entry(t, w, "bot", a))
+	run(t, p, start)
+	check := func() (error, error) {
+		return p.Engine().CheckNew(context.Background(), []rotator.Entry{entry(t, w, "bot", a, b, c)})
+	}
+	if required, optional := check(); required != nil || optional != nil {
+		t.Errorf("with all sinks well: %v, %v", required, optional)
+	}
+	w.Outage(down("a"))
+	if required, optional := check(); required != nil || optional != nil {
+		t.Errorf("with a known sink down: %v, %v", required, optional)
+	}
+	w.Outage(down("b", "c"))
+	if required, optional := check(); required == nil || optional == nil {
+		t.Errorf("with the new sinks down: %v, %v", required, optional)
+	}
+	w.Outage(nil)
+	w.Sinks["memory:b"].Set("somebody's password")
+	var foreign *rotator.ForeignError
+	if required, _ := check(); !errors.As(required, &foreign) || !foreign.Prior {
+		t.Errorf("with a value in the new sink that is none of ours: %v", required)
+	}
+}
