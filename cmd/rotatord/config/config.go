@@ -46,8 +46,9 @@ type Config struct {
 	// Management is rotatord's own token.
 	Management Management
 
-	Files []string // that were read, as they were named
-	Hash  string   // of all that was read: another one means that something was edited
+	Files  []string // that were read, as they were named
+	Hash   string   // of all that was read: another one means that something was edited
+	Source Source   // all that was read; empty after Parse
 }
 
 // API is how SiteGPT is reached.
@@ -116,25 +117,48 @@ type Sink struct {
 	Spec     sinks.Spec
 }
 
+// Source is the text of a configuration. What was accepted once is kept as one, and read again when
+// the files themselves cannot be.
+type Source struct {
+	Path  string `json:"path"` // as it was named: of a file, or of a folder
+	Files []Text `json:"files"`
+
+	ignored []Problem
+}
+
+// Text is one file of a configuration.
+type Text struct {
+	Name string `json:"name"`
+	Text string `json:"text"`
+}
+
 // Load reads a file, or every *.yaml of a folder in the order of their names. In a folder, each
 // block but version and tokens stands in one file only; tokens are joined.
 //
 // The Config is nil unless it is accepted as a whole; the Problems may hold warnings then. The
 // error says that something could not be read at all; problems are no error.
 func Load(path string, o Options) (*Config, Problems, error) {
+	s, err := Read(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, problems := s.Parse(o)
+	return c, problems, nil
+}
+
+// Read reads what Load would, and looks at nothing that it says.
+func Read(path string) (Source, error) {
+	s := Source{Path: path}
 	names := []string{path}
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the configuration: %w", err)
+		return Source{}, fmt.Errorf("read the configuration: %w", err)
 	}
-	var ignored []Problem
 	if st.IsDir() {
-		if names, ignored, err = list(path); err != nil {
-			return nil, nil, fmt.Errorf("read the configuration: %w", err)
+		if names, s.ignored, err = list(path); err != nil {
+			return Source{}, fmt.Errorf("read the configuration: %w", err)
 		}
 	}
-	var files []*file
-	sum := sha256.New()
 	var errs []error
 	for _, name := range names {
 		text, err := read(name)
@@ -142,18 +166,50 @@ func Load(path string, o Options) (*Config, Problems, error) {
 			errs = append(errs, fmt.Errorf("read the configuration: %w", err))
 			continue
 		}
-		fmt.Fprintf(sum, "%s %d\n", filepath.Base(name), len(text))
-		sum.Write(text) //nolint:errcheck // a hash never fails to write
-		files = append(files, parse(name, filepath.Dir(name), text))
+		s.Files = append(s.Files, Text{Name: name, Text: string(text)})
 	}
 	if len(errs) > 0 {
-		return nil, nil, errors.Join(errs...)
+		return Source{}, errors.Join(errs...)
 	}
-	c, problems := build(files, ignored, o)
+	return s, nil
+}
+
+// Parse reads what the files say, as Load does.
+func (s Source) Parse(o Options) (*Config, Problems) {
+	files := make([]*file, 0, len(s.Files))
+	for _, f := range s.Files {
+		files = append(files, parse(f.Name, filepath.Dir(f.Name), []byte(f.Text)))
+	}
+	c, problems := build(files, s.ignored, o)
 	if c != nil {
-		c.Hash = hex.EncodeToString(sum.Sum(nil))
+		c.Hash, c.Source = s.Hash(), s
 	}
-	return c, problems, nil
+	return c, problems
+}
+
+// Hash tells two sources apart: another one means that something was edited.
+func (s Source) Hash() string {
+	sum := sha256.New()
+	for _, f := range s.Files {
+		fmt.Fprintf(sum, "%s %d\n", filepath.Base(f.Name), len(f.Text))
+		io.WriteString(sum, f.Text)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// Absolute returns s with paths that mean the same from any working folder.
+func (s Source) Absolute() (Source, error) {
+	var err error
+	if s.Path, err = filepath.Abs(s.Path); err != nil {
+		return Source{}, fmt.Errorf("find the configuration: %w", err)
+	}
+	s.Files = slices.Clone(s.Files)
+	for i := range s.Files {
+		if s.Files[i].Name, err = filepath.Abs(s.Files[i].Name); err != nil {
+			return Source{}, fmt.Errorf("find the configuration: %w", err)
+		}
+	}
+	return s, nil
 }
 
 // Parse reads one file's text. Problems call it name; relative paths in it start from dir. The
