@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,6 +22,8 @@ type Engine struct {
 	running int
 	looked  time.Time // when Look was last called
 	idle    sync.WaitGroup
+
+	readBackEvery, settleFor atomic.Int64 // durations; see Tune
 
 	known  hashes
 	lists  lister
@@ -73,9 +76,7 @@ type Config struct {
 // New returns an engine without entries.
 func New(c Config) *Engine {
 	c.Workers = cmp.Or(c.Workers, 16)
-	c.ReadBack = cmp.Or(c.ReadBack, 15*time.Minute)
 	c.Sweep = cmp.Or(c.Sweep, time.Hour)
-	c.Settle = cmp.Or(c.Settle, DefaultSettle)
 	if c.Local == nil {
 		c.Local = c.Now
 	}
@@ -88,8 +89,19 @@ func New(c Config) *Engine {
 	if c.Warn == nil {
 		c.Warn = func(string, error) {}
 	}
-	return &Engine{c: c, works: map[string]*work{}}
+	e := &Engine{c: c, works: map[string]*work{}}
+	e.Tune(c.ReadBack, c.Settle)
+	return e
 }
+
+// Tune sets anew what Config calls ReadBack and Settle.
+func (e *Engine) Tune(readBack, settle time.Duration) {
+	e.readBackEvery.Store(int64(cmp.Or(readBack, 15*time.Minute)))
+	e.settleFor.Store(int64(cmp.Or(settle, DefaultSettle)))
+}
+
+// settle is how long the API is given to agree with itself.
+func (e *Engine) settle() time.Duration { return time.Duration(e.settleFor.Load()) }
 
 // work is one entry with its record, and what the process alone knows of it.
 type work struct {
@@ -165,7 +177,7 @@ func (e *Engine) Load(ctx context.Context, entries []Entry) error {
 	}
 	for _, en := range entries {
 		if en.Settle == 0 {
-			en.Settle = e.c.Settle
+			en.Settle = e.settle()
 		}
 		e.mu.Lock()
 		w := e.works[en.Name]

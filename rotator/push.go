@@ -297,9 +297,10 @@ func (e *Engine) readBack(ctx context.Context, w *work) error {
 	// Spread over the whole interval, by name: after a start, a thousand sinks are not read again all
 	// in one second.
 	first := w.readAt.IsZero()
-	w.readAt = now.Add(e.c.ReadBack)
+	every := time.Duration(e.readBackEvery.Load())
+	w.readAt = now.Add(every)
 	if first {
-		w.readAt = now.Add(Timing{Jitter: e.c.ReadBack}.share(w.name))
+		w.readAt = now.Add(Timing{Jitter: every}.share(w.name))
 	}
 	w.mu.Unlock()
 	if rec.Version == 0 {

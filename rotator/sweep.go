@@ -88,7 +88,7 @@ func (l *lister) current(listed []Listed, e *Engine) bool {
 	for _, w := range e.all() {
 		w.mu.Lock()
 		for i := range w.rec.Generations {
-			if g := &w.rec.Generations[i]; g.Live(now) && g.Suspect.IsZero() && now.Sub(g.Created) > e.c.Settle {
+			if g := &w.rec.Generations[i]; g.Live(now) && g.Suspect.IsZero() && now.Sub(g.Created) > e.settle() {
 				known[g.ID] = true
 			}
 		}
@@ -233,7 +233,7 @@ func (e *Engine) sweepOnce(ctx context.Context) error {
 		for _, w := range works {
 			entry, rec := w.view()
 			g := rec.Target(now)
-			if g == nil || entry.Removed || g.Converged.IsZero() || alive[g.ID] || !g.Suspect.IsZero() || begun.Sub(g.Created) < e.c.Settle {
+			if g == nil || entry.Removed || g.Converged.IsZero() || alive[g.ID] || !g.Suspect.IsZero() || begun.Sub(g.Created) < e.settle() {
 				continue
 			}
 			w.entryLock.Lock()
@@ -286,7 +286,7 @@ func (e *Engine) stillAlive(ctx context.Context, w *work, t Listed) error {
 		return nil
 	}
 	g := rec.Generations[i]
-	if g.Revoked.IsZero() || now.Sub(g.Revoked) < e.c.Settle || !now.Before(g.Expires) {
+	if g.Revoked.IsZero() || now.Sub(g.Revoked) < e.settle() || !now.Before(g.Expires) {
 		return nil
 	}
 	return e.save(ctx, w, func(r *Record) []Event {

@@ -67,7 +67,7 @@ type Config struct {
 type Client struct {
 	origin    string
 	token     func() rotator.Secret
-	timeout   time.Duration
+	timeout   atomic.Int64 // a duration
 	agent     string
 	transport http.RoundTripper
 	fresh     http.RoundTripper // for creates
@@ -104,9 +104,10 @@ func New(c Config) (*Client, error) {
 		return nil, errors.New("user agent: has control characters")
 	}
 	cl := &Client{
-		origin: origin, token: c.Token, timeout: c.Timeout, agent: c.UserAgent,
+		origin: origin, token: c.Token, agent: c.UserAgent,
 		transport: c.Transport, fresh: c.Transport, limiter: c.Limiter, now: c.Now,
 	}
+	cl.SetTimeout(c.Timeout)
 	base, isHTTP := c.Transport.(*http.Transport)
 	if c.Transport == nil {
 		if base, isHTTP = http.DefaultTransport.(*http.Transport); !isHTTP {
@@ -118,6 +119,9 @@ func New(c Config) (*Client, error) {
 	}
 	return cl, nil
 }
+
+// SetTimeout changes how long one request may take, from the next one on.
+func (c *Client) SetTimeout(d time.Duration) { c.timeout.Store(int64(d)) }
 
 // freshTransport returns a clone of t that opens a connection for each request. Nothing is ever
 // repeated on such a connection, while net/http does repeat some requests on a connection that
@@ -418,7 +422,7 @@ func (c *Client) do(ctx context.Context, k call) (json.RawMessage, error) {
 			return nil, fail(0, why, notSent(k)...)
 		}
 	}
-	timed, cancel := context.WithTimeout(ctx, c.timeout)
+	timed, cancel := context.WithTimeout(ctx, time.Duration(c.timeout.Load()))
 	defer cancel()
 
 	// Only a request that never had a connection, and whose body nobody read, was certainly not
@@ -511,7 +515,7 @@ func (c *Client) broken(ctx, timed context.Context, k call, status int, what str
 		e.Message = what + ": stopped waiting"
 		e.is = []error{ctx.Err()}
 	case timed.Err() != nil:
-		e.Message = fmt.Sprintf("%s within %s", what, c.timeout)
+		e.Message = fmt.Sprintf("%s within %s", what, time.Duration(c.timeout.Load()))
 		e.is = []error{timed.Err()}
 	default:
 		// The text can quote bytes of the answer. The cause itself is not kept for the same reason.

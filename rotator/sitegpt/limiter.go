@@ -31,12 +31,22 @@ type Limiter struct {
 // NewLimiter returns a limiter of so many requests a minute, with bursts of a twentieth of that
 // (three seconds' worth), at least one. Zero or less: no limit of our own, only the API's pauses.
 func NewLimiter(perMinute int, now func() time.Time) *Limiter {
-	limit, burst := rate.Inf, 1
-	if perMinute > 0 {
-		limit = rate.Limit(float64(perMinute) / 60)
-		burst = max(1, perMinute/20)
+	return &Limiter{turn: make(chan struct{}, 1), now: now, rate: rate.NewLimiter(pace(perMinute))}
+}
+
+func pace(perMinute int) (limit rate.Limit, burst int) {
+	if perMinute <= 0 {
+		return rate.Inf, 1
 	}
-	return &Limiter{turn: make(chan struct{}, 1), now: now, rate: rate.NewLimiter(limit, burst)}
+	return rate.Limit(float64(perMinute) / 60), max(1, perMinute/20)
+}
+
+// SetRate changes the rate, as of NewLimiter. Who waits already keeps the instant that was promised.
+func (l *Limiter) SetRate(perMinute int) {
+	limit, burst := pace(perMinute)
+	now := l.now()
+	l.rate.SetLimitAt(now, limit)
+	l.rate.SetBurstAt(now, burst)
 }
 
 // Wait returns when n requests may be sent at once, or with ctx's error when it ends first; then

@@ -216,3 +216,24 @@ func TestClientTellsTheLimiter(t *testing.T) {
 		}
 	})
 }
+
+func TestLimiterChangesItsRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := sitegpt.NewLimiter(60, time.Now)
+		took := func(n int) time.Duration {
+			begun := time.Now()
+			if err := l.Wait(t.Context(), n); err != nil {
+				t.Fatal(err)
+			}
+			return time.Since(begun)
+		}
+		took(3) // the burst
+		if d := took(60); d != time.Minute {
+			t.Errorf("at 60 a minute, 60 requests took %s", d)
+		}
+		l.SetRate(600)
+		if d := took(600); d < 57*time.Second || d > time.Minute {
+			t.Errorf("at 600 a minute, 600 requests took %s", d)
+		}
+	})
+}
