@@ -34,7 +34,7 @@ See what waits with: rotatord status, rotatord orphans.`,
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
-			names, err := a.declared(args)
+			names, err := a.declared(c.Context(), args)
 			if err != nil {
 				return err
 			}
@@ -97,7 +97,7 @@ the same. Sinks that lost their value are filled, and "rotate NAME" still works.
 			if len(args) == 0 {
 				args = []string{"*"}
 			}
-			names, err := a.declared(args)
+			names, err := a.declared(c.Context(), args)
 			if err != nil {
 				return err
 			}

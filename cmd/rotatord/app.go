@@ -72,6 +72,7 @@ type app struct {
 	allowEmpty bool
 	inSandbox  bool // --sandbox: a rehearsal
 	wishJSON   bool // --json of commands that save a wish
+	excused    bool // it was said that the last accepted configuration has to do
 }
 
 // codeError carries an exit code. With a nil err, everything was said already.
@@ -118,6 +119,7 @@ func exitCode(err error) int {
 	var held *store.HeldError
 	var owner *store.OwnerError
 	var missing *noStateError
+	var refused *refusedError
 	switch {
 	case err == nil:
 		return exitOK
@@ -125,7 +127,7 @@ func exitCode(err error) int {
 		return exitHeld
 	case errors.As(err, &coded):
 		return coded.code
-	case errors.As(err, &owner), errors.As(err, &missing):
+	case errors.As(err, &owner), errors.As(err, &missing), errors.As(err, &refused):
 		return exitUsage
 	}
 	return exitFailed
@@ -179,7 +181,7 @@ Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage or configuration
 	group("daily", a.statusCommand(), a.planCommand(), a.rotateCommand(), a.historyCommand())
 	group("night", a.identifyCommand(), a.adoptCommand(), a.orphansCommand(), a.revokeCommand(), a.pauseCommand(), a.newInstanceCommand())
 	group("setup", a.validateCommand(), a.drillCommand(), a.simulateCommand(), a.sandboxCommand(), a.schemaCommand())
-	group("rest", a.runCommand(), a.onceCommand(), a.healthCommand(), a.versionCommand())
+	group("rest", a.runCommand(), a.onceCommand(), a.reloadCommand(), a.healthCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("rest")
 	root.SetCompletionCommandGroupID("rest")
 	root.InitDefaultHelpCmd()

@@ -56,14 +56,14 @@ type drilledRow struct {
 
 func (a *app) drill(ctx context.Context, patterns []string, asJSON bool) error {
 	begun := a.now()
-	c, err := a.load()
+	c, err := a.loadStrict()
 	if err != nil {
 		return err
 	}
 	if len(patterns) == 0 {
 		patterns = []string{"*"}
 	}
-	names, err := a.declared(patterns)
+	names, err := a.declared(ctx, patterns)
 	if err != nil {
 		return err
 	}

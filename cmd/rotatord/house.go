@@ -11,9 +11,11 @@ import (
 	"os"
 	"os/user"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rotatord/rotatord/cmd/rotatord/config"
@@ -24,20 +26,6 @@ import (
 	"github.com/rotatord/rotatord/rotator/store"
 	"github.com/rotatord/rotatord/sinks"
 )
-
-// load reads the configuration; what is wrong with it goes to standard error.
-func (a *app) load() (*config.Config, error) {
-	path := a.configPath()
-	c, problems, err := config.Load(path, config.Options{Now: a.now(), AllowEmpty: a.allowEmpty})
-	if err != nil {
-		return nil, unreadable(path, err)
-	}
-	if c == nil {
-		problems.WriteText(a.stderr) //nolint:errcheck // there is nowhere else to complain
-		return nil, usage("%s is refused: %s", path, count(problems.Errors(), "error"))
-	}
-	return c, nil
-}
 
 // unreadable says that there is no configuration to be had at path.
 func unreadable(path string, err error) error {
@@ -89,17 +77,22 @@ func corrected(now func() time.Time, client *sitegpt.Client) func() time.Time {
 
 // house is everything that works on tokens needs: made for run, once, rotate and revoke.
 type house struct {
-	a      *app
-	log    *slog.Logger
-	config *config.Config
-	store  *store.Store
-	lock   *store.Lock
-	client *sitegpt.Client
-	keeper *management.Keeper
-	engine *rotator.Engine
-	opener *sinks.Opener
-	only   []string
-	move   func(*config.Config) error // of a rehearsal; nil: for real
+	a        *app
+	log      *slog.Logger
+	store    *store.Store
+	lock     *store.Lock
+	client   *sitegpt.Client
+	limiter  *sitegpt.Limiter
+	keeper   *management.Keeper
+	engine   *rotator.Engine
+	instance string
+	only     []string
+	move     func(*config.Config) error // of a rehearsal; nil: for real
+
+	mu       sync.Mutex     // guards what a reload changes
+	config   *config.Config // in force
+	opener   *sinks.Opener
+	fallback *fallback // the configuration in force is not what the file says; nil: it is
 }
 
 // how tells open what the command wants.
@@ -119,26 +112,26 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := a.load()
-	if err != nil {
-		return nil, err
-	}
-	var bearer func() rotator.Secret
+	c, source, refused := a.try()
 	dir := ""
 	if h.rehearsal != nil {
-		bearer, dir = h.rehearsal.bearer, h.rehearsal.state
-		if err := h.rehearsal.move(c); err != nil {
-			return nil, err
-		}
-	} else {
+		dir = h.rehearsal.state
+	} else if refused == nil { // what is wrong is told before anything is made
 		if dir, err = a.stateDir(); err != nil {
 			return nil, err
 		}
-		if bearer, err = a.bearer(c, dir); err != nil {
+		if _, err := a.bearer(c, dir); err != nil {
 			return nil, err
 		}
+	} else if dir, err = a.stateDir(); err != nil {
+		a.complain(refused)
+		return nil, refused
 	}
-	b := &house{a: a, log: log, config: c, only: h.only}
+	if _, err := os.Stat(filepath.Join(dir, store.File)); refused != nil && err != nil {
+		a.complain(refused)
+		return nil, refused
+	}
+	b := &house{a: a, log: log, only: h.only}
 	if h.rehearsal != nil {
 		b.move = h.rehearsal.move
 	}
@@ -156,16 +149,31 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 	if b.store, err = store.Open(ctx, dir, store.Options{Told: tell(log)}); err != nil {
 		return nil, err
 	}
+	if refused != nil {
+		if c, b.fallback, err = a.lastAccepted(ctx, b.store.Reader, source.Path, refused); err != nil {
+			a.complain(err)
+			return nil, err
+		}
+	}
+	b.config = c
+	var bearer func() rotator.Secret
+	if h.rehearsal != nil {
+		bearer = h.rehearsal.bearer
+		err = h.rehearsal.move(c)
+	} else {
+		bearer, err = a.bearer(c, dir)
+	}
+	if err != nil {
+		return nil, err
+	}
 	key, err := b.store.Key(ctx)
 	if err != nil {
 		return nil, err
 	}
-	instance, err := b.store.Instance(ctx, c.Instance)
-	if err != nil {
+	if b.instance, err = b.store.Instance(ctx, c.Instance); err != nil {
 		return nil, err
 	}
-	var limiter *sitegpt.Limiter
-	if b.client, limiter, err = a.client(c, func() rotator.Secret { s, _ := b.keeper.Bearer(); return s }); err != nil {
+	if b.client, b.limiter, err = a.client(c, func() rotator.Secret { s, _ := b.keeper.Bearer(); return s }); err != nil {
 		return nil, err
 	}
 	own := &account{house: b, given: bearer, accept: h.acceptAccount}
@@ -177,7 +185,7 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 		},
 		SetNote: func(ctx context.Context, note string) error { return b.store.SetMeta(ctx, metaOwn, note) },
 		Works:   own.works,
-		Prove:   b.prove(c, limiter),
+		Prove:   b.prove(c, b.limiter),
 	})
 	own.API = &management.API{API: b.client, Keeper: b.keeper}
 	if err := b.origin(ctx, h.acceptAccount); err != nil {
@@ -189,40 +197,70 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 	}
 	b.engine = rotator.New(rotator.Config{
 		API:   own,
-		Store: b.store, Key: key, Instance: instance,
-		Now: corrected(a.now, b.client), Local: a.now, Measured: b.client.Measured, LookEvery: every, Pace: limiter.Wait,
+		Store: b.store, Key: key, Instance: b.instance,
+		Now: corrected(a.now, b.client), Local: a.now, Measured: b.client.Measured, LookEvery: every, Pace: b.limiter.Wait,
 		Each:     2 * time.Minute / time.Duration(c.API.RequestsPerMinute),
 		ReadBack: c.Daemon.ReadBack, Settle: c.Daemon.Settle, Only: h.only,
 		Warn:  func(msg string, err error) { log.Warn(msg, "error", err) },
 		Swept: func(f rotator.Found) { b.swept(f) },
 	})
-	return b, b.loadEntries(ctx, c, h.ahead)
+	if err := b.loadEntries(ctx, c, h.ahead); err != nil {
+		return nil, err
+	}
+	if b.fallback == nil && h.only == nil {
+		if err := b.accept(ctx); err != nil {
+			log.Warn("the last accepted configuration stays the one before", "error", err)
+		}
+	}
+	return b, nil
 }
 
 // loadEntries builds the entries of c and hands them to the engine.
 func (b *house) loadEntries(ctx context.Context, c *config.Config, ahead time.Duration) error {
-	opener := sinks.NewOpener(c.Connections(), b.log, b.a.getenv)
-	entries, err := c.Entries(opener.Open, b.keeper.Outlet())
+	entries, opener, err := b.build(c)
 	if err != nil {
-		opener.Close()
-		return usage("%w", err)
-	}
-	if len(entries) == 0 && !b.a.allowEmpty {
-		opener.Close()
-		return usage("the configuration declares no token: --allow-empty says that this is meant")
+		return err
 	}
 	for i := range entries {
 		entries[i].Ahead = ahead
 	}
+	return b.adopt(ctx, c, entries, opener)
+}
+
+// build makes the entries of c, with their sinks.
+func (b *house) build(c *config.Config) ([]rotator.Entry, *sinks.Opener, error) {
+	opener := sinks.NewOpener(c.Connections(), b.log, b.a.getenv)
+	entries, err := c.Entries(opener.Open, b.keeper.Outlet())
+	if err == nil && len(entries) == 0 && !b.a.allowEmpty && b.fallback == nil {
+		err = errors.New("the configuration declares no token: --allow-empty says that this is meant")
+	}
+	if err != nil {
+		opener.Close()
+		return nil, nil, usage("%w", err)
+	}
+	return entries, opener, nil
+}
+
+// adopt makes c, built, the configuration in force.
+func (b *house) adopt(ctx context.Context, c *config.Config, entries []rotator.Entry, opener *sinks.Opener) error {
 	if err := b.engine.Load(ctx, entries); err != nil {
 		opener.Close()
 		return err
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if b.opener != nil {
 		b.opener.Close()
 	}
 	b.opener, b.config = opener, c
 	return nil
+}
+
+// inForce is the configuration that the house works by, and what it stands in for.
+func (b *house) inForce() (*config.Config, *fallback) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.config, b.fallback
 }
 
 func (b *house) close() {

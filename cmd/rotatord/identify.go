@@ -121,7 +121,7 @@ func find(records []rotator.Record, hash string, now time.Time) identity {
 
 // alive asks SiteGPT, as the token itself: no management token is needed.
 func (a *app) alive(ctx context.Context, secret rotator.Secret, id *identity) {
-	c, err := a.load()
+	c, err := a.load(ctx)
 	if err != nil {
 		id.Error = "SiteGPT was not asked: " + err.Error()
 		return

@@ -34,7 +34,7 @@ Where rotation.yaml says instance, change it there instead. The daemon must not 
 }
 
 func (a *app) newInstance(ctx context.Context, name string) error {
-	c, err := a.load()
+	c, err := a.loadStrict()
 	if err != nil {
 		return err
 	}

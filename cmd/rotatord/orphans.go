@@ -56,7 +56,7 @@ everything foreign. It changes nothing, unless ids are given with --revoke.`,
 }
 
 func (a *app) orphans(ctx context.Context, revoke []string, asJSON bool) error {
-	l, err := a.look(ctx, nil)
+	l, err := a.look(ctx, inForce, nil)
 	if err != nil {
 		return err
 	}

@@ -67,12 +67,12 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 		return err
 	}
 	var opener *sinks.Opener
-	l, err := a.look(ctx, func(s sinks.Spec) (rotator.Sink, error) {
+	l, err := a.look(ctx, asWritten, func(s sinks.Spec) (rotator.Sink, error) {
 		if o.offline {
 			return nil, nil
 		}
 		if opener == nil { // the configuration is accepted by the time that its sinks are opened
-			c, err := a.load()
+			c, err := a.loadStrict()
 			if err != nil {
 				return nil, err
 			}

@@ -54,7 +54,7 @@ func (a *app) rotate(ctx context.Context, patterns []string, all bool, want rota
 	if all {
 		patterns = []string{"*"}
 	}
-	names, err := a.declared(patterns)
+	names, err := a.declared(ctx, patterns)
 	if err != nil {
 		return err
 	}
@@ -66,8 +66,8 @@ func (a *app) rotate(ctx context.Context, patterns []string, all bool, want rota
 }
 
 // declared returns the names of declared tokens that patterns match.
-func (a *app) declared(patterns []string) ([]string, error) {
-	c, err := a.load()
+func (a *app) declared(ctx context.Context, patterns []string) ([]string, error) {
+	c, err := a.load(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (a *app) wish(ctx context.Context, command string, names []string, timeout 
 	}
 	// What this command could not fulfil itself is better refused than kept as a wish.
 	if _, held, err := store.Holding(dir); err == nil && !held && !a.inSandbox {
-		c, err := a.load()
+		c, err := a.load(ctx)
 		if err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func (a *app) await(ctx context.Context, dir string, asks []rotator.Ask, deadlin
 			return false, rerr
 		}
 		if a.all(asks, records) || !a.now().Before(deadline) || ctx.Err() != nil {
-			l, err := a.look(context.WithoutCancel(ctx), nil)
+			l, err := a.look(context.WithoutCancel(ctx), inForce, nil)
 			if err != nil {
 				return false, err
 			}
@@ -398,7 +398,7 @@ it first.`,
 }
 
 func (a *app) revoke(ctx context.Context, name string, generation int, force bool, timeout time.Duration) error {
-	c, err := a.load()
+	c, err := a.load(ctx)
 	if err != nil {
 		return err
 	}

@@ -29,8 +29,9 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run the daemon: rotate every token when its time comes",
 		Long: `Run the daemon. It rotates every token when its time comes, reads the sinks back,
 and retries what fails, until it gets SIGTERM or SIGINT: a token that was just made
-is still brought to its sinks then. A second signal stops at once. SIGHUP reads the
-configuration again. systemd is told when it is ready, how its tokens are (systemctl
+is still brought to its sinks then. A second signal stops at once. An edited configuration
+is taken over within seconds, at once by SIGHUP or rotatord reload; one that is refused
+changes nothing, and at a start the last accepted one runs instead. systemd is told when it is ready, how its tokens are (systemctl
 status shows it), and that its loop moves (Type=notify, WatchdogSec=).
 
 With --sandbox, SiteGPT is a stand-in in this process, and state and every sink are
@@ -96,7 +97,9 @@ func (a *app) daemon(ctx context.Context, acceptAccount bool) error {
 	defer leave()
 	b.log.Info("started", "version", buildVersion(), "tokens", len(b.config.Tokens), "api", b.client.Origin())
 	manager.warn(b.log, a.getenv)
-	(&service{house: b, manager: manager, hangup: hangup}).keep(soft, hard)
+	edits := &reloader{house: b, manager: manager, hangup: hangup}
+	edits.begin(soft)
+	(&service{house: b, manager: manager, edits: edits}).keep(soft, hard)
 	return nil
 }
 
@@ -195,6 +198,9 @@ func (b *house) verdict(soft context.Context, unfinished []string, own []rotator
 	switch {
 	case soft.Err() != nil:
 		return &codeError{exitFailed, errors.New("stopped before everything was done")}
+	case b.fallback != nil: // said first: what is due was done, but not what the file may want
+		b.a.complain(b.fallback.refused)
+		return &codeError{exitUsage, fmt.Errorf("%w; the last accepted one was used, of %s", b.fallback.refused, local(b.fallback.At))}
 	case len(failing) > 0:
 		return &codeError{exitFailed, fmt.Errorf("%s", count(len(failing), "problem"))}
 	case len(unfinished) > 0:

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +22,7 @@ const (
 type service struct {
 	*house
 	manager *supervisor
-	hangup  <-chan os.Signal // read the configuration again
+	edits   *reloader
 
 	pruned time.Time // when old history was last dropped
 	told   time.Time // when the service manager was last told how things are
@@ -33,15 +32,8 @@ type service struct {
 // keep looks until soft ends, and returns when all that was under way is finished, or hard ended.
 func (s *service) keep(soft, hard context.Context) {
 	var aside sync.WaitGroup
-	aside.Go(func() { s.becomeReady(soft) })
+	aside.Go(func() { s.becomeReady(soft); s.edits.watch(soft) })
 	schedule.Every(soft, lookEvery, s.log, func(ctx context.Context) {
-		select {
-		case <-s.hangup:
-			s.manager.reloading()
-			s.reload(ctx)
-			s.manager.ready()
-		default:
-		}
 		s.look(ctx, hard)
 		s.manager.moved()
 	})
@@ -58,7 +50,8 @@ func (s *service) look(ctx, hard context.Context) {
 	now := s.a.now()
 	if now.Sub(s.pruned) > 24*time.Hour {
 		s.pruned = now
-		if _, err := s.store.Prune(ctx, now.Add(-s.config.Daemon.Retention)); err != nil && ctx.Err() == nil {
+		c, _ := s.inForce()
+		if _, err := s.store.Prune(ctx, now.Add(-c.Daemon.Retention)); err != nil && ctx.Err() == nil {
 			s.log.Warn("drop old history", "error", err)
 		}
 		for _, p := range s.ownProblems(ctx) {
@@ -97,7 +90,11 @@ func (s *service) becomeReady(ctx context.Context) {
 func (s *service) describe() {
 	entries, records := s.engine.Snapshot()
 	now := s.a.now()
-	s.manager.describe(summary(rotator.Describe(entries, records, now), now))
+	line := summary(rotator.Describe(entries, records, now), now)
+	if why := s.degraded(); why != "" {
+		line = why + "; " + line
+	}
+	s.manager.describe(line)
 }
 
 // finish waits for the work that is under way, and asks for the time that it takes.
@@ -120,22 +117,6 @@ func (s *service) finish() {
 		case <-tick.C:
 		}
 	}
-}
-
-// reload takes over an edited configuration, or keeps the old one whole.
-func (b *house) reload(ctx context.Context) {
-	c, err := b.a.load()
-	if err == nil && b.move != nil {
-		err = b.move(c)
-	}
-	if err == nil {
-		err = b.loadEntries(ctx, c, 0)
-	}
-	if err != nil {
-		b.log.Error("reload refused: the configuration from before stays in force", "error", err)
-		return
-	}
-	b.log.Info("reloaded", "tokens", len(c.Tokens))
 }
 
 // showSandbox prints, once every token is where it should be, what landed where.

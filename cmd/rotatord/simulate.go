@@ -167,7 +167,7 @@ func eachOf(n int, f func(i int) error) error {
 
 // forecasts reads the configuration, the state and the flags.
 func (a *app) forecasts(ctx context.Context, o simulateOptions, out *simulated) ([]simulate.Forecast, *config.Config, error) {
-	c, err := a.load()
+	c, err := a.loadStrict()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -188,7 +188,7 @@ func (a *app) forecasts(ctx context.Context, o simulateOptions, out *simulated) 
 	if len(patterns) == 0 {
 		patterns = []string{"*"}
 	}
-	names, err := a.declared(patterns)
+	names, err := a.declared(ctx, patterns)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -198,7 +198,7 @@ func (a *app) forecasts(ctx context.Context, o simulateOptions, out *simulated) 
 	}
 	records := map[string]*rotator.Record{}
 	if o.from == "" && !o.fresh {
-		l, err := a.look(ctx, nil)
+		l, err := a.look(ctx, asWritten, nil)
 		if err != nil {
 			return nil, nil, err
 		}

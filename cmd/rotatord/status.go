@@ -46,6 +46,7 @@ with or without a daemon. A NAME may be a glob.`,
 // look is what commands that only look have read.
 type look struct {
 	config   *config.Config
+	standing standing
 	entries  []rotator.Entry
 	records  []rotator.Record
 	dir      string
@@ -58,37 +59,54 @@ type look struct {
 	key        []byte
 }
 
+// which says what a look goes by.
+type which bool
+
+const (
+	asWritten which = false // what the file says, right or wrong
+	inForce   which = true  // what the daemon works by, or the last accepted one where the file is refused
+)
+
 // look reads configuration and state; a state that does not exist yet is an empty one.
-func (a *app) look(ctx context.Context, open func(sinks.Spec) (rotator.Sink, error)) (*look, error) {
-	c, err := a.load()
+func (a *app) look(ctx context.Context, by which, open func(sinks.Spec) (rotator.Sink, error)) (*look, error) {
+	c, source, refused := a.try()
+	l := &look{config: c}
+	dir, err := a.stateDir()
+	if err == nil || refused != nil {
+		l.dir = dir
+	}
+	if refused != nil && (err != nil || by == asWritten) {
+		a.complain(refused)
+		return nil, refused
+	}
 	if err != nil {
 		return nil, err
-	}
-	if open == nil {
-		open = func(sinks.Spec) (rotator.Sink, error) { return nil, nil }
-	}
-	if a.inSandbox {
-		if _, err := moveSinks(c); err != nil { // what is not as declared was said when it began
-			return nil, err
-		}
-	}
-	l := &look{config: c}
-	if l.dir, err = a.stateDir(); err != nil {
-		return nil, err
-	}
-	own := management.New(management.Config{File: ownFile(l.dir)}).Outlet() // to be read alone
-	if l.entries, err = c.Entries(open, own); err != nil {
-		return nil, usage("%w", err)
 	}
 	st, err := a.reader(ctx, l.dir)
 	if missing := (*noStateError)(nil); errors.As(err, &missing) && !a.inSandbox {
 		l.fresh = true
-		return l, nil
+		if refused != nil {
+			a.complain(refused)
+			return nil, refused
+		}
+		return l, l.declare(a, open)
 	}
 	if err != nil {
 		return nil, err
 	}
 	defer st.Close() //nolint:errcheck // only read
+	if held, ok, err := store.Holding(l.dir); err == nil && ok {
+		l.holder = held
+	}
+	if by == inForce {
+		if err := l.inForce(ctx, a, st, source, refused); err != nil {
+			a.complain(err)
+			return nil, err
+		}
+	}
+	if err := l.declare(a, open); err != nil {
+		return nil, err
+	}
 	if l.records, err = st.Records(ctx); err != nil {
 		return nil, err
 	}
@@ -106,7 +124,7 @@ func (a *app) look(ctx context.Context, open func(sinks.Spec) (rotator.Sink, err
 			}
 		}
 	}
-	if l.instance, err = st.Instance(ctx, c.Instance); err != nil {
+	if l.instance, err = st.Instance(ctx, l.config.Instance); err != nil {
 		return nil, err
 	}
 	if text, ok, err := st.Meta(ctx, metaSweep); err != nil {
@@ -119,9 +137,6 @@ func (a *app) look(ctx context.Context, open func(sinks.Spec) (rotator.Sink, err
 	if l.ownExpires, _, err = st.Meta(ctx, metaOwnExpires); err != nil {
 		return nil, err
 	}
-	if held, ok, err := store.Holding(l.dir); err == nil && ok {
-		l.holder = held
-	}
 	return l, nil
 }
 
@@ -132,12 +147,77 @@ func (l *look) report(now time.Time) rotator.Report {
 	return rep
 }
 
+// declare builds the entries of the configuration.
+func (l *look) declare(a *app, open func(sinks.Spec) (rotator.Sink, error)) (err error) {
+	if open == nil {
+		open = func(sinks.Spec) (rotator.Sink, error) { return nil, nil }
+	}
+	if a.inSandbox {
+		if _, err := moveSinks(l.config); err != nil { // what is not as declared was said when it began
+			return err
+		}
+	}
+	own := management.New(management.Config{File: ownFile(l.dir)}).Outlet() // to be read alone
+	if l.entries, err = l.config.Entries(open, own); err != nil {
+		return usage("%w", err)
+	}
+	return nil
+}
+
+// inForce finds the configuration that counts, and what a person should know about it.
+func (l *look) inForce(ctx context.Context, a *app, st *store.Reader, source config.Source, refused error) error {
+	if refused != nil {
+		c, f, err := a.lastAccepted(ctx, st, source.Path, refused)
+		if err != nil {
+			return err
+		}
+		l.config, l.standing = c, standing{Accepted: f.At, Refused: &trial{Error: refused.Error(), Problems: words(refused), Wrong: true}}
+	}
+	if l.holder.Kind != store.Daemon {
+		return nil
+	}
+	t, tried, err := kept[trial](ctx, st, metaTrial)
+	if err != nil {
+		return err
+	}
+	if tried && t.Error != "" {
+		l.standing.Refused = &t
+	}
+	if refused != nil {
+		return nil
+	}
+	c, f, err := a.lastAccepted(ctx, st, source.Path, errNone)
+	switch {
+	case errors.Is(err, errNone): // the daemon goes by another file
+		return nil
+	case err != nil:
+		return err
+	}
+	l.standing.Accepted = f.At
+	if f.Source.Hash() != source.Hash() {
+		l.config, l.standing.Edited = c, true
+	}
+	return nil
+}
+
+// errNone stands in for a refusal where there is none.
+var errNone = errors.New("no other configuration was accepted")
+
+// standing is how the configuration in force and the file go together.
+type standing struct {
+	Accepted time.Time `json:"accepted,omitzero"` // when the one in force was; zero: it is the file's, and no daemon runs
+	Edited   bool      `json:"edited"`            // the file says something else, which the daemon has not taken over
+	Refused  *trial    `json:"refused"`           // why not; null: it was not refused
+}
+
 // statusJSON is the output of status --json.
 type statusJSON struct {
 	Format int `json:"format"` // 1
 	rotator.Report
 	Daemon *store.Holder `json:"daemon"` // who works on the state; null: nobody
 	List   listJSON      `json:"list"`
+
+	Configuration standing `json:"configuration"`
 }
 
 // listJSON is what the last look at SiteGPT's list showed besides the tokens above.
@@ -149,7 +229,7 @@ type listJSON struct {
 }
 
 func (a *app) status(ctx context.Context, patterns []string, asJSON, failing, check bool) error {
-	l, err := a.look(ctx, nil)
+	l, err := a.look(ctx, inForce, nil)
 	if err != nil {
 		return err
 	}
@@ -158,14 +238,14 @@ func (a *app) status(ctx context.Context, patterns []string, asJSON, failing, ch
 	if err := narrow(&rep, patterns); err != nil {
 		return err
 	}
-	bad := len(rep.Failing()) > 0
+	bad := len(rep.Failing()) > 0 || l.standing.Refused != nil
 	if failing {
 		rep.Tokens = slices.DeleteFunc(rep.Tokens, func(t rotator.TokenStatus) bool {
 			return !slices.ContainsFunc(rep.Problems, func(p rotator.Problem) bool { return p.Token == t.Name })
 		})
 	}
 	if asJSON {
-		out := statusJSON{Format: 1, Report: rep, List: listJSON{
+		out := statusJSON{Format: 1, Report: rep, Configuration: l.standing, List: listJSON{
 			At: l.found.At, Unexplained: l.found.Unexplained, Others: len(l.found.Others), Foreign: l.found.Foreign,
 		}}
 		if out.List.Unexplained == nil {
@@ -223,6 +303,7 @@ func (a *app) printStatus(l *look, rep rotator.Report) {
 	default:
 		fmt.Fprintf(out, "The daemon runs since %s (pid %d).\n", local(l.holder.Since), l.holder.PID)
 	}
+	printStanding(out, a.configPath(), l.standing, now)
 	if n := len(rep.Problems); n > 0 {
 		fmt.Fprintf(out, "\n%s:\n", strings.ToUpper(count(n, "problem")[:1])+count(n, "problem")[1:])
 		for _, p := range rep.Problems {
@@ -273,6 +354,35 @@ func (a *app) printStatus(l *look, rep rotator.Report) {
 		}
 	}
 	w.Flush() //nolint:errcheck // there is nowhere else to complain
+}
+
+// printStanding says which configuration counts, where that is not what the file says.
+func printStanding(w io.Writer, path string, s standing, now time.Time) {
+	switch {
+	case s.Refused != nil:
+		fmt.Fprintf(w, "\n✗ %s\n", s.Refused.Error)
+		for _, p := range s.Refused.Problems {
+			fmt.Fprint(w, indent(p, "      "))
+		}
+		fmt.Fprintf(w, "      In force is the configuration that was accepted %s.\n", local(s.Accepted))
+		switch {
+		case !s.Refused.Next.IsZero():
+			fmt.Fprintf(w, "      → it is tried again by itself, %s\n", in(s.Refused.Next, now))
+		case s.Refused.Wrong:
+			fmt.Fprintf(w, "      → mend %s: rotatord validate checks it, and the daemon takes it over by itself\n", path)
+		}
+	case s.Edited:
+		fmt.Fprintf(w, "%s was edited since, and is taken over within seconds (at once: rotatord reload).\n", path)
+	}
+}
+
+// indent puts something before each line of a text.
+func indent(text, before string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(before + line)
+	}
+	return b.String()
 }
 
 // printProblem writes one problem as a person reads it: what and when, why, and what to do. running
