@@ -23,7 +23,7 @@ type Engine struct {
 	looked  time.Time // when Look was last called
 	idle    sync.WaitGroup
 
-	readBackEvery, settleFor atomic.Int64 // durations; see Tune
+	readBackEvery, settleFor, each atomic.Int64 // durations; see Tune
 
 	known  hashes
 	lists  lister
@@ -90,12 +90,13 @@ func New(c Config) *Engine {
 		c.Warn = func(string, error) {}
 	}
 	e := &Engine{c: c, works: map[string]*work{}}
-	e.Tune(c.ReadBack, c.Settle)
+	e.Tune(c.ReadBack, c.Settle, c.Each)
 	return e
 }
 
-// Tune sets anew what Config calls ReadBack and Settle.
-func (e *Engine) Tune(readBack, settle time.Duration) {
+// Tune sets anew what Config calls ReadBack, Settle and Each.
+func (e *Engine) Tune(readBack, settle, each time.Duration) {
+	e.each.Store(int64(each))
 	e.readBackEvery.Store(int64(cmp.Or(readBack, 15*time.Minute)))
 	e.settleFor.Store(int64(cmp.Or(settle, DefaultSettle)))
 }
@@ -334,7 +335,7 @@ func (e *Engine) dispatch(soft, hard context.Context) time.Time {
 	}
 	// The least life left goes first; what never had a token breaks nobody, and goes last. So does our
 	// own token, whose rotation is a risk for all others, as long as it outlives the queue.
-	queue := time.Duration(len(ready)) * e.c.Each
+	queue := time.Duration(len(ready)) * time.Duration(e.each.Load())
 	rank := func(c candidate) int {
 		switch {
 		case c.w.name != OwnName:

@@ -95,6 +95,11 @@ type house struct {
 	fallback *fallback // the configuration in force is not what the file says; nil: it is
 }
 
+// each is what the request limit makes of one rotation.
+func each(c *config.Config) time.Duration {
+	return 2 * time.Minute / time.Duration(c.API.RequestsPerMinute)
+}
+
 // how tells open what the command wants.
 type how struct {
 	kind          store.HolderKind
@@ -199,7 +204,7 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 		API:   own,
 		Store: b.store, Key: key, Instance: b.instance,
 		Now: corrected(a.now, b.client), Local: a.now, Measured: b.client.Measured, LookEvery: every, Pace: b.limiter.Wait,
-		Each:     2 * time.Minute / time.Duration(c.API.RequestsPerMinute),
+		Each:     each(c),
 		ReadBack: c.Daemon.ReadBack, Settle: c.Daemon.Settle, Only: h.only,
 		Warn:  func(msg string, err error) { log.Warn(msg, "error", err) },
 		Swept: func(f rotator.Found) { b.swept(f) },

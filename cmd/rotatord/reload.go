@@ -285,7 +285,7 @@ func (r *reloader) takeOver(ctx context.Context) (c *config.Config, err error) {
 	r.mu.Unlock()
 	r.client.SetTimeout(c.API.Timeout)
 	r.limiter.SetRate(c.API.RequestsPerMinute)
-	r.engine.Tune(c.Daemon.ReadBack, c.Daemon.Settle)
+	r.engine.Tune(c.Daemon.ReadBack, c.Daemon.Settle, each(c))
 	if err := r.accept(ctx); err != nil {
 		r.log.Warn("the last accepted configuration stays the one before", "error", err)
 	}
