@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -31,6 +32,8 @@ type Holder struct {
 	Command string     `json:"command"` // its name, such as run or rotate; no arguments
 	User    string     `json:"user"`
 	Since   time.Time  `json:"since"`
+	Ready   time.Time  `json:"ready,omitzero"`   // of a daemon: when its first pass was over
+	Listen  string     `json:"listen,omitempty"` // of a daemon: where it answers probes
 }
 
 // HeldError says that another process holds the lock.
@@ -59,7 +62,12 @@ func (e *HeldError) Error() string {
 
 // Lock is held by the one process that works on a state's tokens. It belongs to the kernel: it
 // ends with its process, however that ends.
-type Lock struct{ f *os.File }
+type Lock struct {
+	f *os.File
+
+	mu  sync.Mutex
+	who Holder
+}
 
 // TakeLock takes the lock of the state in dir, or returns a *HeldError at once. The folder is made
 // as by Open, and the same rule on its owner holds. who.PID and who.Host are filled in where they
@@ -76,10 +84,40 @@ func TakeLock(ctx context.Context, dir string, who Holder) (*Lock, error) {
 	if err := take(ctx, dir, f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	if who.PID == 0 {
+		who.PID = os.Getpid()
+	}
+	if who.Host == "" {
+		who.Host, _ = os.Hostname() // it is only told to people
+	}
 	if err := sign(f, who); err != nil {
 		return nil, errors.Join(fmt.Errorf("sign the lock: %w", advise(dir, err)), f.Close())
 	}
-	return &Lock{f: f}, nil
+	return &Lock{f: f, who: who}, nil
+}
+
+// Describe changes what the lock says of its holder.
+func (l *Lock) Describe(change func(*Holder)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change(&l.who)
+	if err := sign(l.f, l.who); err != nil {
+		return fmt.Errorf("sign the lock: %w", err)
+	}
+	return nil
+}
+
+// Beat notes for Moved that the holder works. It costs no write to the disk worth counting: it is
+// the time of the lock's file.
+func (l *Lock) Beat(now time.Time) error { return os.Chtimes(l.f.Name(), now, now) }
+
+// Moved says when the holder of the lock in dir last noted that it works, or took it.
+func Moved(dir string) (time.Time, error) {
+	info, err := os.Stat(filepath.Join(dir, LockFile))
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look at the lock: %w", advise(dir, err))
+	}
+	return info.ModTime(), nil
 }
 
 // pause is between two looks at a lock that others look at.
@@ -137,21 +175,15 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // sign writes who holds the lock into its file, for people.
 func sign(f *os.File, who Holder) error {
-	if who.PID == 0 {
-		who.PID = os.Getpid()
-	}
-	if who.Host == "" {
-		who.Host, _ = os.Hostname() // it is only told to people
-	}
 	text, err := json.Marshal(who)
 	if err != nil {
 		return err
 	}
-	if err := f.Truncate(0); err != nil {
+	text = append(text, '\n')
+	if _, err := f.WriteAt(text, 0); err != nil { // over what stands there: a full disk has room for that
 		return err
 	}
-	_, err = f.WriteAt(append(text, '\n'), 0)
-	return err
+	return f.Truncate(int64(len(text)))
 }
 
 // WaitLock is TakeLock, but while another process holds the lock and worth says that it is worth

@@ -870,3 +870,29 @@ func TestNewInstance(t *testing.T) {
 		t.Errorf("the journal says %+v", events)
 	}
 }
+
+func TestHolderTellsHowItIs(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	lock, err := TakeLock(t.Context(), dir, Holder{Kind: Daemon, Command: "run"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	at := time.Date(2026, 11, 30, 3, 0, 0, 0, time.UTC)
+	if err := lock.Describe(func(h *Holder) { h.Listen = "127.0.0.1:" + strings.Repeat("9", 60) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := lock.Describe(func(h *Holder) { h.Listen, h.Ready = "127.0.0.1:9", at }); err != nil {
+		t.Fatal(err)
+	}
+	held, ok, err := Holding(dir)
+	if err != nil || !ok || held.Listen != "127.0.0.1:9" || !held.Ready.Equal(at) || held.PID != os.Getpid() || held.Command != "run" {
+		t.Errorf("the holder is %+v, %v, %v", held, ok, err)
+	}
+	if err := lock.Beat(at); err != nil {
+		t.Fatal(err)
+	}
+	if moved, err := Moved(dir); err != nil || !moved.Equal(at) {
+		t.Errorf("it moved at %s, %v, want %s", moved, err, at)
+	}
+}
