@@ -45,6 +45,7 @@ type settings struct {
 	StateDir  string    `env:"ROTATORD_STATE_DIR, overwrite"`
 	LogLevel  string    `env:"ROTATORD_LOG_LEVEL, overwrite, default=info"`
 	LogFormat string    `env:"ROTATORD_LOG_FORMAT, overwrite, default=auto"`
+	Listen    string    `env:"ROTATORD_LISTEN, overwrite"`
 	Token     envSecret `env:"SITEGPT_API_TOKEN, overwrite"`
 	TokenFile string    `env:"SITEGPT_API_TOKEN_FILE, overwrite"`
 	Base      string    `env:"SITEGPT_API_BASE, overwrite"`

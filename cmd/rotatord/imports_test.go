@@ -15,7 +15,7 @@ const module = "github.com/rotatord/rotatord/"
 var mayImport = map[string][]string{
 	"cmd/rotatord": {
 		"cmd/rotatord/config", "rotator", "rotator/field", "rotator/schedule", "rotator/sitegpt",
-		"rotator/sitegpt/sandbox", "rotator/management", "rotator/simulate", "rotator/store", "sinks",
+		"rotator/sitegpt/sandbox", "rotator/management", "rotator/simulate", "rotator/monitor", "rotator/store", "sinks",
 	},
 	"cmd/rotatord/config":         {"rotator", "rotator/field", "rotator/schedule", "rotator/sitegpt", "sinks", "sinks/vaultkv"},
 	"rotator":                     {},
@@ -24,6 +24,7 @@ var mayImport = map[string][]string{
 	"rotator/atomicfile/disktest": {},
 	"rotator/child":               {"rotator"},
 	"rotator/management":          {"rotator", "rotator/atomicfile"},
+	"rotator/monitor":             {},
 	"rotator/schedule":            {"rotator", "rotator/field"},
 	"rotator/sitegpt":             {"rotator", "rotator/field"},
 	"rotator/sitegpt/sandbox":     {"rotator", "rotator/sitegpt", "rotator/atomicfile"},

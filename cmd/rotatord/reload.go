@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,8 +35,8 @@ when it is in force, 2 when it is wrong, 1 when something else is in the way (a 
 cannot be written, say). Whatever is refused, the configuration from before stays in force.
 
 The daemon also looks by itself every few seconds whether its files were edited. What only a
-restart changes: the state folder, instance, api.base_url, api.token, and every variable of
-the environment.`,
+restart changes: the state folder, instance, api.base_url, api.token, daemon.listen, and
+every variable of the environment.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.reload(c.Context(), time.Duration(timeout), asJSON)
@@ -304,6 +305,9 @@ func (r *reloader) fixed(c *config.Config) error {
 	}
 	if c.API.Token != old.API.Token {
 		what = append(what, "api.token (another text in the same file counts at once)")
+	}
+	if r.a.set.Listen == "" && c.Daemon.Listen != old.Daemon.Listen {
+		what = append(what, fmt.Sprintf("daemon.listen (%s)", cmp.Or(c.Daemon.Listen, "removed")))
 	}
 	if len(what) == 0 {
 		return nil

@@ -24,6 +24,16 @@ func more(path string) string {
 `
 }
 
+// text is what a file of the stage says.
+func (s *stage) text(name string) string {
+	s.t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(b)
+}
+
 // until waits for something to become true.
 func until(t *testing.T, what string, yes func() bool) {
 	t.Helper()
@@ -74,9 +84,10 @@ func TestReloadCommand(t *testing.T) {
 
 	// What only a restart changes.
 	s.write("rotation.yaml", strings.ReplaceAll("instance: other\n"+more("app.env"), "{requests_per_minute: 6000}", `{requests_per_minute: 6000, token: {env: OTHER}}`))
+	s.write("rotation.yaml", strings.ReplaceAll(s.text("rotation.yaml"), "{settle: 1s}", "{settle: 1s, listen: 127.0.0.1:9090}"))
 	s.run(exitUsage, "reload", "--json")
 	s.run(exitUsage, "reload")
-	says(t, s.stderr, "only a restart changes instance (other, in force is ", "api.token")
+	says(t, s.stderr, "only a restart changes instance (other, in force is ", "api.token", "daemon.listen (127.0.0.1:9090)")
 
 	s.write("rotation.yaml", more("app.env"))
 	says(t, s.run(exitOK, "reload"), "reloaded: 2 tokens")

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/monitor"
 	"github.com/rotatord/rotatord/rotator/store"
 )
 
@@ -42,6 +43,7 @@ below ./sandbox: safe with anybody's configuration.`,
 		},
 	}
 	a.sandboxFlag(c, "rehearse: a stand-in API, and all files below ./sandbox")
+	c.Flags().StringVar(&a.set.Listen, "listen", a.set.Listen, "answer probes at this host:port, /healthz and /readyz (ROTATORD_LISTEN, daemon.listen; default: nowhere)")
 	c.Flags().BoolVar(&acceptAccount, "accept-account", false, "tie the state to the account of the present management token")
 	c.Flags().BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
 	return c
@@ -99,7 +101,14 @@ func (a *app) daemon(ctx context.Context, acceptAccount bool) error {
 	manager.warn(b.log, a.getenv)
 	edits := &reloader{house: b, manager: manager, hangup: hangup}
 	edits.begin(soft)
-	(&service{house: b, manager: manager, edits: edits}).keep(soft, hard)
+	s := &service{house: b, manager: manager, edits: edits, pulse: monitor.NewPulse(a.now)}
+	shut, err := s.listen()
+	if err != nil {
+		manager.describe("not started: " + err.Error())
+		return err
+	}
+	defer shut()
+	s.keep(soft, hard)
 	return nil
 }
 

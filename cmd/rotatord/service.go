@@ -1,14 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/monitor"
 	"github.com/rotatord/rotatord/rotator/schedule"
+	"github.com/rotatord/rotatord/rotator/store"
 )
 
 const (
@@ -16,6 +22,8 @@ const (
 	firstPass   = 10 * time.Second // for the sinks to be read back, before the daemon calls itself ready
 	tellEvery   = 10 * time.Second // the service manager's line is worked out again
 	extendEvery = 5 * time.Second  // more time to stop is asked for
+	beatEvery   = 10 * time.Second // the state notes that the loop moves
+	moveBound   = 30 * time.Second // a loop that has not moved for longer hangs
 )
 
 // service is the life of a daemon: it looks until it is to stop, and tells whoever supervises it.
@@ -23,7 +31,11 @@ type service struct {
 	*house
 	manager *supervisor
 	edits   *reloader
+	pulse   *monitor.Pulse
 
+	ready, stopping atomic.Bool
+
+	beaten time.Time // when the pulse was last noted in the state
 	pruned time.Time // when old history was last dropped
 	told   time.Time // when the service manager was last told how things are
 	shown  bool      // of a rehearsal: what landed where
@@ -35,9 +47,10 @@ func (s *service) keep(soft, hard context.Context) {
 	aside.Go(func() { s.becomeReady(soft); s.edits.watch(soft) })
 	schedule.Every(soft, lookEvery, s.log, func(ctx context.Context) {
 		s.look(ctx, hard)
-		s.manager.moved()
+		s.moved()
 	})
 	aside.Wait()
+	s.stopping.Store(true)
 	s.log.Info("stopping")
 	s.manager.stopping()
 	s.finish()
@@ -67,6 +80,65 @@ func (s *service) look(ctx, hard context.Context) {
 	}
 }
 
+// moved lets everybody know that the loop did: it is called when a look has ended, and nowhere else.
+func (s *service) moved() {
+	s.pulse.Beat()
+	s.manager.moved()
+	if now := s.a.now(); now.Sub(s.beaten) >= beatEvery {
+		s.beaten = now
+		if err := s.lock.Beat(now); err != nil {
+			s.log.Warn("rotatord health cannot be told that the loop moves", "error", err)
+		}
+	}
+}
+
+// listen answers probes, where that is wanted. shut ends it.
+func (s *service) listen() (shut func(), err error) {
+	c, _ := s.inForce()
+	addr := cmp.Or(s.a.set.Listen, c.Daemon.Listen)
+	if addr == "" {
+		return func() {}, nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("answer probes (ROTATORD_LISTEN, daemon.listen): %w", err)
+	}
+	if err := s.lock.Describe(func(h *store.Holder) { h.Listen = l.Addr().String() }); err != nil {
+		l.Close() //nolint:errcheck // it never answered
+		return nil, err
+	}
+	s.log.Info("answering probes", "at", l.Addr().String())
+	ctx, cancel := context.WithCancel(context.Background()) // probes are answered while it stops, too
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := monitor.Serve(ctx, l, monitor.Handler(s.health()), s.log); err != nil {
+			s.log.Error("probes are answered no more", "error", err)
+		}
+	})
+	return func() { cancel(); serving.Wait() }, nil
+}
+
+// health is what probes are told.
+func (s *service) health() monitor.Health {
+	return monitor.Health{
+		Live: func() error {
+			if s.stopping.Load() { // finishing takes its time, and no look is begun any more
+				return nil
+			}
+			return s.pulse.Within(moveBound)
+		},
+		Ready: func() (string, error) {
+			switch {
+			case s.stopping.Load():
+				return "", errors.New("it is stopping")
+			case !s.ready.Load():
+				return "", errors.New("the first pass over the tokens is not over yet")
+			}
+			return s.degraded(), nil
+		},
+	}
+}
+
 // becomeReady tells the service manager that the daemon is up: when every entry was worked on once,
 // or a while later. What it depends on may well be down.
 func (s *service) becomeReady(ctx context.Context) {
@@ -83,7 +155,11 @@ func (s *service) becomeReady(ctx context.Context) {
 		return
 	}
 	s.describe()
+	s.ready.Store(true)
 	s.manager.ready()
+	if err := s.lock.Describe(func(h *store.Holder) { h.Ready = s.a.now() }); err != nil {
+		s.log.Warn("rotatord health cannot be told that the daemon is ready", "error", err)
+	}
 }
 
 // describe tells the service manager how things are.
