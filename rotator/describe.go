@@ -17,15 +17,16 @@ type Report struct {
 
 // Problem is one thing that is not as it should be.
 type Problem struct {
-	Kind    ProblemKind `json:"kind"`
-	Token   string      `json:"token"`
-	Sink    string      `json:"sink,omitempty"`
-	What    string      `json:"what"`            // in words
-	Error   string      `json:"error,omitempty"` // of the last try
-	Since   time.Time   `json:"since,omitzero"`  // of the first failure in a row
-	Next    time.Time   `json:"next,omitzero"`   // the next try
-	Breaks  time.Time   `json:"breaks,omitzero"` // when a consumer is left with a dead token; zero: nobody is
-	Failing bool        `json:"failing"`         // something fails now, as opposed to waiting for a person or being worth a look
+	Kind     ProblemKind `json:"kind"`
+	Token    string      `json:"token"`
+	Sink     string      `json:"sink,omitempty"`
+	What     string      `json:"what"` // in words
+	Consumer string      `json:"consumer,omitempty"`
+	Error    string      `json:"error,omitempty"` // of the last try
+	Since    time.Time   `json:"since,omitzero"`  // of the first failure in a row
+	Next     time.Time   `json:"next,omitzero"`   // the next try
+	Breaks   time.Time   `json:"breaks,omitzero"` // when a consumer is left with a dead token; zero: nobody is
+	Failing  bool        `json:"failing"`         // something fails now, as opposed to waiting for a person or being worth a look
 }
 
 // ProblemKind tells problems apart for whoever counts or explains them.
@@ -50,6 +51,7 @@ const (
 	ProblemRevoke     ProblemKind = "revoke"            // a retired token cannot be revoked, or waits for somebody
 	ProblemSuspect    ProblemKind = "suspect"           // the API seems not to know the token
 	ProblemScopes     ProblemKind = "scopes"            // granted is not what was requested
+	ProblemConsumer   ProblemKind = "consumer"          // a program does not take the new token
 	ProblemUnmanaged  ProblemKind = "unmanaged"         // live tokens of an entry that is no longer declared
 )
 
@@ -66,6 +68,7 @@ type TokenStatus struct {
 	Planned    time.Time          `json:"planned,omitzero"` // when the successor is due
 	Paused     time.Time          `json:"paused_until,omitzero"`
 	Sinks      []SinkStatus       `json:"sinks"`
+	Consumers  []ConsumerStatus   `json:"consumers,omitempty"`
 	Retiring   []GenerationStatus `json:"retiring"`
 	Asked      bool               `json:"asked,omitempty"` // a person waits for a newer one
 }
@@ -82,6 +85,17 @@ type SinkStatus struct {
 	Since      time.Time `json:"since,omitzero"`
 	Error      string    `json:"error,omitempty"`
 	Next       time.Time `json:"next,omitzero"`
+}
+
+// ConsumerStatus is one program that is told of new tokens.
+type ConsumerStatus struct {
+	Name  string    `json:"name"`
+	Title string    `json:"title"`
+	Told  int       `json:"told"`           // generation that it was last told of
+	Taken int       `json:"taken"`          // generation that it is known to use
+	Since time.Time `json:"since,omitzero"` // when it was told
+	Error string    `json:"error,omitempty"`
+	Next  time.Time `json:"next,omitzero"`
 }
 
 // GenerationStatus is an older generation that is still alive.
@@ -224,6 +238,7 @@ func (d *describer) declared() {
 		}
 	}
 	d.sinks(number)
+	d.consumers()
 	d.retiring(number)
 	d.creation(g, step, due)
 	for i := range r.Generations {
@@ -334,6 +349,31 @@ func (d *describer) sinks(number int) {
 			}
 		}
 		d.t.Sinks = append(d.t.Sinks, st)
+	}
+}
+
+func (d *describer) consumers() {
+	for _, c := range d.e.Consumers {
+		s := d.r.consumer(c.Name)
+		if s == nil {
+			continue
+		}
+		d.t.Consumers = append(d.t.Consumers, ConsumerStatus{
+			Name: c.Name, Title: c.Title, Told: s.Told, Taken: s.Taken, Since: s.At, Error: s.Retry.Error, Next: s.Retry.At,
+		})
+		p := Problem{Kind: ProblemConsumer, Consumer: c.Title, Failing: true}
+		if g := d.r.Generation(s.Taken); g != nil && g.Live(d.now) {
+			p.Breaks = g.Expires
+		}
+		switch {
+		case s.Retry.Tries > 0:
+			p.What, p.Error, p.Since, p.Next = c.Title+" cannot be told of the new token", s.Retry.Error, s.Retry.Since, s.Retry.At
+		case s.Told != s.Taken && d.now.Sub(s.At) > slow:
+			p.What, p.Since = c.Title+" has not taken the new token", s.At
+		default:
+			continue
+		}
+		d.problem(p)
 	}
 }
 

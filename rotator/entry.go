@@ -24,6 +24,7 @@ type Entry struct {
 	OnRemove    OnRemove
 	Was         string // the name this entry had before
 	Outlets     []Outlet
+	Consumers   []Consumer    // programs that are told of a new token
 	Facts       Facts         // what Timing comes to, from Check; the fuse's limits. Zero: no fuse
 	Settle      time.Duration // how long the API is given to agree with itself; 0: DefaultSettle
 	Ahead       time.Duration // what falls due within this time is due now: the distance to the next pass of once

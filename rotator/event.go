@@ -50,6 +50,8 @@ const (
 	EventRestored  EventKind = "restored" // and came back
 	EventRenamed   EventKind = "renamed"
 	EventAsked     EventKind = "asked"   // a person asked for a rotation or a revocation
+	EventTold      EventKind = "told"    // a consumer was told of a new token; Detail says which one
+	EventTaken     EventKind = "taken"   // and uses it
 	EventWaiting   EventKind = "waiting" // a revocation waits; Detail says for whom
 	EventWarning   EventKind = "warning"
 )

@@ -250,6 +250,7 @@ func (e *Engine) promote(ctx context.Context, w *work, s Step) error {
 	entry, _ := w.view()
 	now := e.c.Now()
 	return e.save(ctx, w, func(r *Record) []Event {
+		r.meet(entry.Consumers, now)
 		g := r.Generation(s.Number)
 		g.Converged, g.Retry = now, Retry{}
 		if g.Verified.IsZero() {

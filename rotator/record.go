@@ -44,6 +44,8 @@ type Record struct {
 	// their values again.
 	Past []Past `json:"past,omitempty"`
 
+	Consumers []ConsumerState `json:"consumers,omitempty"` // of those that are told
+
 	Asks []Ask `json:"-"` // wishes about this entry, from the mailbox
 }
 
@@ -226,6 +228,7 @@ func (r *Record) Clone() Record {
 	c.Sinks = slices.Clone(r.Sinks)
 	c.Posts = slices.Clone(r.Posts)
 	c.Past = slices.Clone(r.Past)
+	c.Consumers = slices.Clone(r.Consumers)
 	c.Asks = slices.Clone(r.Asks)
 	return c
 }

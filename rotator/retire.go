@@ -181,6 +181,9 @@ func (e *Engine) lags(ctx context.Context, entry *Entry, rec *Record, g *Generat
 		}
 	})
 	why = slices.DeleteFunc(why, func(s string) bool { return s == "" })
+	if !entry.Removed {
+		why = append(why, entry.behind(rec, g.Number)...)
+	}
 	if len(why) > 0 {
 		return strings.Join(why, "; ")
 	}

@@ -188,6 +188,7 @@ func (t *trial) play(o *Outcome, trouble func(w *World), calls *[]string) error 
 	w.ReadBack = max(t.until.Sub(t.Start)/4, time.Minute)
 	w.Sweep = w.ReadBack
 	e := t.Entry
+	e.Consumers = nil // nobody is there to be told
 	e.Outlets = slices.Clone(e.Outlets)
 	for i := range e.Outlets {
 		o := &e.Outlets[i]
