@@ -52,6 +52,7 @@ type settings struct {
 	StateEnv  string    `env:"STATE_DIRECTORY, overwrite"`
 	StateHome string    `env:"XDG_STATE_HOME, overwrite"`
 	Home      string    `env:"HOME, overwrite"`
+	Runtime   string    `env:"RUNTIME_DIRECTORY, overwrite"`
 	NoColor   string    `env:"NO_COLOR, overwrite"`
 	Journal   string    `env:"JOURNAL_STREAM, overwrite"`
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/rotatord/rotatord/cmd/rotatord/config"
 	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/consumers"
 	"github.com/rotatord/rotatord/rotator/field"
 	"github.com/rotatord/rotatord/rotator/management"
 	"github.com/rotatord/rotatord/rotator/sitegpt"
@@ -89,10 +90,11 @@ type house struct {
 	only     []string
 	move     func(*config.Config) error // of a rehearsal; nil: for real
 
-	mu       sync.Mutex     // guards what a reload changes
-	config   *config.Config // in force
-	opener   *sinks.Opener
-	fallback *fallback // the configuration in force is not what the file says; nil: it is
+	mu        sync.Mutex     // guards what a reload changes
+	config    *config.Config // in force
+	opener    *sinks.Opener
+	consumers map[string]consumers.Consumer // by name
+	fallback  *fallback                     // the configuration in force is not what the file says; nil: it is
 }
 
 // each is what the request limit makes of one rotation.
@@ -222,34 +224,41 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 
 // loadEntries builds the entries of c and hands them to the engine.
 func (b *house) loadEntries(ctx context.Context, c *config.Config, ahead time.Duration) error {
-	entries, opener, err := b.build(c)
+	entries, made, err := b.build(c)
 	if err != nil {
 		return err
 	}
 	for i := range entries {
 		entries[i].Ahead = ahead
 	}
-	return b.adopt(ctx, c, entries, opener)
+	return b.adopt(ctx, c, entries, made)
 }
 
-// build makes the entries of c, with their sinks.
-func (b *house) build(c *config.Config) ([]rotator.Entry, *sinks.Opener, error) {
+// made is what a configuration comes to, besides its entries.
+type made struct {
+	opener    *sinks.Opener
+	consumers map[string]consumers.Consumer
+}
+
+// build makes the entries of c, with their sinks and consumers.
+func (b *house) build(c *config.Config) ([]rotator.Entry, made, error) {
 	opener := sinks.NewOpener(c.Connections(), b.log, b.a.getenv)
 	entries, err := c.Entries(opener.Open, b.keeper.Outlet())
 	if err == nil && len(entries) == 0 && !b.a.allowEmpty && b.fallback == nil {
 		err = errors.New("the configuration declares no token: --allow-empty says that this is meant")
 	}
-	if err != nil {
+	told, terr := b.consumersOf(c)
+	if err = errors.Join(err, terr); err != nil {
 		opener.Close()
-		return nil, nil, usage("%w", err)
+		return nil, made{}, usage("%w", err)
 	}
-	return entries, opener, nil
+	return entries, made{opener, told}, nil
 }
 
 // adopt makes c, built, the configuration in force.
-func (b *house) adopt(ctx context.Context, c *config.Config, entries []rotator.Entry, opener *sinks.Opener) error {
+func (b *house) adopt(ctx context.Context, c *config.Config, entries []rotator.Entry, m made) error {
 	if err := b.engine.Load(ctx, entries); err != nil {
-		opener.Close()
+		m.opener.Close()
 		return err
 	}
 	b.mu.Lock()
@@ -257,7 +266,7 @@ func (b *house) adopt(ctx context.Context, c *config.Config, entries []rotator.E
 	if b.opener != nil {
 		b.opener.Close()
 	}
-	b.opener, b.config = opener, c
+	b.opener, b.consumers, b.config = m.opener, m.consumers, c
 	return nil
 }
 

@@ -14,11 +14,12 @@ const module = "github.com/rotatord/rotatord/"
 // there to the rooms, and from the rooms to the domain, which knows the standard library only.
 var mayImport = map[string][]string{
 	"cmd/rotatord": {
-		"cmd/rotatord/config", "rotator", "rotator/field", "rotator/schedule", "rotator/sitegpt",
+		"cmd/rotatord/config", "rotator", "rotator/consumers", "rotator/field", "rotator/schedule", "rotator/sitegpt",
 		"rotator/sitegpt/sandbox", "rotator/management", "rotator/simulate", "rotator/monitor", "rotator/store", "sinks",
 	},
-	"cmd/rotatord/config":         {"rotator", "rotator/field", "rotator/schedule", "rotator/sitegpt", "sinks", "sinks/vaultkv"},
+	"cmd/rotatord/config":         {"rotator", "rotator/consumers", "rotator/field", "rotator/schedule", "rotator/sitegpt", "sinks", "sinks/vaultkv"},
 	"rotator":                     {},
+	"rotator/consumers":           {"rotator", "rotator/field"},
 	"rotator/field":               {},
 	"rotator/atomicfile":          {},
 	"rotator/atomicfile/disktest": {},

@@ -266,19 +266,19 @@ func (r *reloader) takeOver(ctx context.Context) (c *config.Config, err error) {
 			return nil, err
 		}
 	}
-	entries, opener, err := r.build(c)
+	entries, made, err := r.build(c)
 	if err != nil {
 		return nil, err
 	}
 	required, optional := r.engine.CheckNew(ctx, entries)
 	if required != nil {
-		opener.Close()
+		made.opener.Close()
 		return nil, fmt.Errorf("a new sink would not take its token: %w", required)
 	}
 	if optional != nil {
 		r.log.Warn("a new sink that is not required would not take its token", "error", optional)
 	}
-	if err := r.adopt(ctx, c, entries, opener); err != nil {
+	if err := r.adopt(ctx, c, entries, made); err != nil {
 		return nil, err
 	}
 	r.mu.Lock()

@@ -126,6 +126,7 @@ func (a *app) wish(ctx context.Context, command string, names []string, timeout 
 			_, records := b.engine.Snapshot()
 			return a.all(asks, records)
 		})
+		b.tell(soft, true)
 		leave()
 		entries, records := b.engine.Snapshot()
 		return a.fulfilled(entries, asks, records, false)

@@ -164,7 +164,9 @@ func (a *app) once(ctx context.Context, acceptAccount bool, nextPass, patience t
 			}
 		}
 	}
+	b.tell(soft, true)
 	unfinished := b.pass(soft, hard, patience, nil)
+	b.tell(soft, true)
 	if _, err := b.store.Prune(hard, a.now().Add(-b.config.Daemon.Retention)); err != nil {
 		b.log.Warn("drop old history", "error", err)
 	}

@@ -45,6 +45,7 @@ type service struct {
 func (s *service) keep(soft, hard context.Context) {
 	var aside sync.WaitGroup
 	aside.Go(func() { s.becomeReady(soft); s.edits.watch(soft) })
+	aside.Go(func() { schedule.Every(soft, lookEvery, s.log, func(ctx context.Context) { s.tell(ctx, false) }) })
 	schedule.Every(soft, lookEvery, s.log, func(ctx context.Context) {
 		s.look(ctx, hard)
 		s.moved()

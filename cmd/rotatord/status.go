@@ -477,6 +477,8 @@ func hint(p rotator.Problem, running bool) string {
 		return "→ rotatord run, or once, makes one; see rotatord history " + p.Token
 	case rotator.ProblemUnmanaged:
 		return "→ rotatord revoke " + p.Token + " ends it now"
+	case rotator.ProblemConsumer:
+		return "→ whoever watches its flag (systemctl status rotatord-restart@NAME.path) removes it and restarts the service; the old token lives on meanwhile"
 	case rotator.ProblemScopes:
 		return "→ the API's user, or rotatord's own token, may lack them"
 	}

@@ -104,6 +104,7 @@ func (k *checker) run() {
 		k.api(f, &k.docs[i])
 		k.daemon(f, &k.docs[i])
 		k.vaults(f, &k.docs[i])
+		k.consumers(f, &k.docs[i])
 	}
 	k.readDefaults()
 	k.list(whole)
@@ -112,6 +113,7 @@ func (k *checker) run() {
 	}
 	k.was()
 	k.places()
+	k.idle()
 	for i, f := range k.files {
 		k.management(f, &k.docs[i])
 	}
@@ -135,7 +137,7 @@ func say(f *file, check func(p field.Problems)) {
 
 // blocks finds the one file that holds each block.
 func (k *checker) blocks() {
-	for _, block := range []string{"instance", "api", "management", "daemon", "vault", "vaults", "defaults"} {
+	for _, block := range []string{"instance", "api", "management", "daemon", "vault", "vaults", "consumers", "defaults"} {
 		for _, f := range k.files {
 			if !f.has(block) {
 				continue
@@ -373,6 +375,7 @@ func (k *checker) common(p field.Problems, b, inherited common) {
 	if b.Margin != nil && b.Lifetime != nil {
 		p.At("lifetime").Errorf("cannot be combined with margin: with a lifetime, the margin is what schedule, jitter and overlap leave of it; remove one of them")
 	}
+	k.told(p, b.Consumers)
 	oneOf(p.At("on_drift"), b.OnDrift, string(rotator.DriftHold), string(rotator.DriftRestore))
 	oneOf(p.At("on_remove"), b.OnRemove, string(rotator.RemoveExpire), string(rotator.RemoveRevoke))
 	if b.Was != nil {
@@ -558,6 +561,9 @@ func (k *checker) token(r *tokenRef) {
 	}
 	if t.ChatbotIDs == nil {
 		t.ChatbotIDs = d.ChatbotIDs
+	}
+	if t.Consumers = b.Consumers; t.Consumers == nil {
+		t.Consumers = d.Consumers
 	}
 	t.OnDrift = rotator.OnDrift(text(either(b.OnDrift, d.OnDrift), string(rotator.DriftHold)))
 	t.OnRemove = rotator.OnRemove(text(either(b.OnRemove, d.OnRemove), string(rotator.RemoveExpire)))

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/consumers"
 	"github.com/rotatord/rotatord/rotator/field"
 	"github.com/rotatord/rotatord/sinks"
 	"github.com/rotatord/rotatord/sinks/vaultkv"
@@ -42,6 +43,8 @@ type Config struct {
 	Vault    *vaultkv.Connection           // of sinks that name no other; nil where the file does not say
 	Vaults   map[string]vaultkv.Connection // by name
 	Tokens   []Token
+
+	Consumers map[string]consumers.Spec // by name
 
 	// Management is rotatord's own token.
 	Management Management
@@ -100,6 +103,7 @@ type Token struct {
 	OnDrift     rotator.OnDrift
 	OnRemove    rotator.OnRemove
 	Was         string
+	Consumers   []string // names
 	Sinks       []Sink
 
 	File string // where it stands
@@ -331,6 +335,7 @@ func (c *Config) entry(t *Token) rotator.Entry {
 		Scopes: slices.Clone(t.Scopes), Chatbots: slices.Clone(t.ChatbotIDs),
 		Timing: t.Timing, Facts: c.Daemon.Fuse.raise(t.Facts), Settle: c.Daemon.Settle,
 		OnDrift: t.OnDrift, OnRemove: t.OnRemove, Was: t.Was,
+		Consumers: c.consumersOf(t),
 	}
 }
 

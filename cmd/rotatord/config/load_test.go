@@ -57,10 +57,12 @@ daemon:
   retention: 1w
   listen: 127.0.0.1:9090
   fuse: {creates_per_day: 50, live: 30}
+consumers: {bot: {flag: bot}, report: {flag: /run/flags/report}}
 defaults:
   scopes: [knowledge:read]
   schedule: "@daily"
   margin: 6h
+  consumers: [report]
   on_remove: revoke
   require_chatbot_ids: true
 tokens:
@@ -85,6 +87,7 @@ tokens:
       - exec: {command: [./push.sh], id: portal}
   - name: second
     chatbot_ids: [cb_1]
+    consumers: [bot, report]
     overlap: 8m
     sinks: [{env_file: {path: /srv/b.env, key: B}}]
 `
@@ -130,6 +133,7 @@ tokens:
 		Name: "first", Description: "the first one", Was: "zeroth",
 		Scopes: []string{"leads:read", "leads:write"}, Chatbots: []string{"cb_1", "cb_2"},
 		OnDrift: rotator.DriftRestore, OnRemove: rotator.RemoveExpire, Settle: 30 * time.Second,
+		Consumers: []rotator.Consumer{{Name: "report", Title: "/run/flags/report"}},
 		Outlets: []rotator.Outlet{
 			{Place: c.Tokens[0].Sinks[0].Place, Name: "the app", Kind: "env_file", TakeOver: true, Timeout: 5 * time.Second, Sink: nowhere{}},
 			{Place: "exec:portal", Name: "exec portal", Kind: "exec", Required: true, Timeout: 30 * time.Second, Sink: nowhere{}},
@@ -143,7 +147,8 @@ tokens:
 	if want := (rotator.Entry{
 		Name: "second", Scopes: []string{"knowledge:read"}, Chatbots: []string{"cb_1"},
 		OnDrift: rotator.DriftHold, OnRemove: rotator.RemoveRevoke, Settle: 30 * time.Second,
-		Outlets: second.Outlets,
+		Consumers: []rotator.Consumer{{Name: "bot", Title: "bot.service"}, {Name: "report", Title: "/run/flags/report"}},
+		Outlets:   second.Outlets,
 	}); !reflect.DeepEqual(second, want) {
 		t.Errorf("got  %+v\nwant %+v", second, want)
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"github.com/rotatord/rotatord/rotator/consumers"
 	"github.com/rotatord/rotatord/rotator/field"
 	"github.com/rotatord/rotatord/sinks"
 	"github.com/rotatord/rotatord/sinks/vaultkv"
@@ -16,6 +17,7 @@ type document struct {
 	Daemon     *daemonBlock                  `yaml:"daemon,omitempty"`     // what has no home elsewhere
 	Vault      *vaultkv.Connection           `yaml:"vault,omitempty"`      // the Vault of vault_kv sinks that name none
 	Vaults     map[string]vaultkv.Connection `yaml:"vaults,omitempty"`     // further Vaults, by the name that sinks use
+	Consumers  map[string]consumers.Spec     `yaml:"consumers,omitempty"`  // programs that are told of new tokens, by name
 	Defaults   *defaultsBlock                `yaml:"defaults,omitempty"`   // for every token that does not say otherwise
 	Tokens     []tokenBlock                  `yaml:"tokens"`               // the tokens that should exist
 }
@@ -46,9 +48,10 @@ type common struct {
 	Scopes      []string `yaml:"scopes,omitempty"`      // what the token may do
 	ChatbotIDs  []string `yaml:"chatbot_ids,omitempty"` // missing: all
 	timing      `yaml:",inline"`
-	OnDrift     *string `yaml:"on_drift,omitempty"`  // hold, restore
-	OnRemove    *string `yaml:"on_remove,omitempty"` // expire, revoke
-	Was         *string `yaml:"was,omitempty"`       // the name this token had before
+	Consumers   []string `yaml:"consumers,omitempty"` // who is told of a new token
+	OnDrift     *string  `yaml:"on_drift,omitempty"`  // hold, restore
+	OnRemove    *string  `yaml:"on_remove,omitempty"` // expire, revoke
+	Was         *string  `yaml:"was,omitempty"`       // the name this token had before
 }
 
 // timing is what everything that rotates has.

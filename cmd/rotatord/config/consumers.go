@@ -1,0 +1,89 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/consumers"
+	"github.com/rotatord/rotatord/rotator/field"
+)
+
+// consumers checks the programs that are told of new tokens.
+func (k *checker) consumers(f *file, d *document) {
+	if k.owner["consumers"] != f || d.Consumers == nil {
+		return
+	}
+	k.c.Consumers = map[string]consumers.Spec{}
+	first := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(d.Consumers)) {
+		spec := d.Consumers[name]
+		sound := true
+		say(f, func(p field.Problems) {
+			p = p.At("consumers", name)
+			if !nameShape.MatchString(name) {
+				p.Errorf("the name %q must consist of a-z, 0-9, \".\", \"_\" and \"-\", and begin with a letter or digit", name)
+			}
+			spec.Validate(p)
+			if sound = len(p.List()) == 0; !sound {
+				return
+			}
+			if other, taken := first[spec.Place()]; taken {
+				p.Errorf("is told in the same way as %q: one of them would take what is meant for the other", other)
+			}
+		})
+		if sound {
+			first[spec.Place()] = name
+		}
+		k.c.Consumers[name] = spec
+	}
+}
+
+// told checks the list of consumers at a path, of a token or of the defaults.
+func (k *checker) told(p field.Problems, list []string) {
+	known := slices.Sorted(maps.Keys(k.c.Consumers))
+	first := map[string]bool{}
+	for i, name := range list {
+		at := p.At("consumers", i)
+		switch {
+		case first[name]:
+			at.Warnf("%q is listed twice", name)
+		case !slices.Contains(known, name):
+			hint := fmt.Sprintf(": declare it at the top, like \"consumers: {%s: {flag: %[1]s}}\"", name)
+			if near := nearest(name, known); near != "" {
+				hint = fmt.Sprintf(" (did you mean %q?)", near)
+			}
+			at.Errorf("%q is no item of consumers%s", name, hint)
+		}
+		first[name] = true
+	}
+}
+
+// idle warns of consumers that no token names.
+func (k *checker) idle() {
+	used := map[string]bool{}
+	for _, r := range k.tokens {
+		for _, name := range r.token.Consumers {
+			used[name] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(k.c.Consumers)) {
+		if !used[name] {
+			say(k.owner["consumers"], func(p field.Problems) {
+				p.At("consumers", name).Warnf("no token names it: add \"consumers: [%s]\" to those that it uses", name)
+			})
+		}
+	}
+}
+
+// consumersOf are a token's consumers as the engine knows them.
+func (c *Config) consumersOf(t *Token) []rotator.Consumer {
+	var out []rotator.Consumer
+	for _, name := range t.Consumers {
+		if !slices.ContainsFunc(out, func(c rotator.Consumer) bool { return c.Name == name }) {
+			out = append(out, rotator.Consumer{Name: name, Title: c.Consumers[name].Title()})
+		}
+	}
+	return out
+}
