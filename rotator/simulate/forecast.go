@@ -93,6 +93,7 @@ func (f Forecast) Run(ctx context.Context) (*Course, error) {
 	// As rare as can be: a forecast has no drift and no orphans, and a year has many quarters of an hour.
 	w.ReadBack, w.Sweep = 6*time.Hour, 24*time.Hour
 	e := f.Entry
+	e.Consumers = nil // nobody is there to be told
 	e.Outlets = slices.Clone(e.Outlets)
 	for i := range e.Outlets {
 		o := &e.Outlets[i]
