@@ -30,6 +30,10 @@ type Timing struct {
 	Margin   time.Duration // R: for our own retries; with Lifetime, what Check found to be left over
 	Lifetime time.Duration // instead of Margin: every token lives exactly this long; 0: not set
 	Jitter   time.Duration // J: an upper bound; the entry's own share comes from its name
+
+	// Passes is the promised distance between passes of once; 0: a daemon looks all the time. It moves
+	// nothing, but a pass that fails is repeated only then, and what falls due before it is done early.
+	Passes time.Duration
 }
 
 // Fingerprint changes when, and only when, an edit may move Planned.
@@ -139,8 +143,16 @@ type Facts struct {
 	Lifetime time.Duration // the longest life of a token
 	Margin   time.Duration // R: outages shorter than this cost no overlap; shorter than R+O, no gap
 	Overlap  time.Duration // O
+	Passes   time.Duration // the promised distance between passes of once
 	Next     []time.Time   // the next ticks, at most five
 }
+
+// KeepsOverlap is the outage from which on overlap is lost: the last pass before it ends may be as
+// long ago as passes are apart.
+func (f Facts) KeepsOverlap() time.Duration { return max(0, f.Margin-f.Passes) }
+
+// NoGap is the outage from which on users are left with a dead token.
+func (f Facts) NoGap() time.Duration { return max(0, f.Margin+f.Overlap-f.Passes) }
 
 // MaxPosts is the fuse: the most creates in 24 hours that honest use can need.
 func (f Facts) MaxPosts() int { return 2*f.PerDay + 8 }
@@ -177,7 +189,7 @@ func (t Timing) Check(from time.Time) (Facts, []TimingProblem) {
 		problems = append(problems, TimingProblem{Field: field, Text: fmt.Sprintf(format, args...), Warning: true})
 	}
 	f := t.survey(from)
-	f.Overlap = t.Overlap
+	f.Overlap, f.Passes = t.Overlap, t.Passes
 	if len(f.Next) < 2 {
 		bad("schedule", "never fires within the coming five years: nothing would ever rotate")
 		return f, problems
@@ -191,13 +203,13 @@ func (t Timing) Check(from time.Time) (Facts, []TimingProblem) {
 	if t.Jitter >= t.Overlap && t.Overlap > 0 {
 		bad("jitter", "%s must be shorter than the overlap, %s", span(t.Jitter), span(t.Overlap))
 	}
-	need := f.Widest + t.Jitter + t.Overlap
+	need := f.Widest + t.Passes + t.Jitter + t.Overlap
 	if t.Lifetime > 0 {
 		f.Margin = t.Lifetime - need
 		f.Lifetime = t.Lifetime
 		if f.Margin < minMargin {
-			bad("lifetime", "%s is too short: %s between rotations + jitter %s + overlap %s is %s already, and retries need a margin on top; use at least %s, or rotate more often",
-				span(t.Lifetime), span(f.Widest), span(t.Jitter), span(t.Overlap), span(need), span(need+max(t.Overlap/4, minMargin)))
+			bad("lifetime", "%s is too short: %s between rotations%s + jitter %s + overlap %s is %s already, and retries need a margin on top; use at least %s, or rotate more often",
+				span(t.Lifetime), span(f.Widest), t.early(), span(t.Jitter), span(t.Overlap), span(need), span(need+max(t.Overlap/4, minMargin)))
 		}
 		if t.Lifetime > MaxLifetime {
 			bad("lifetime", "%s is longer than the 365 days that SiteGPT grants", span(t.Lifetime))
@@ -213,8 +225,19 @@ func (t Timing) Check(from time.Time) (Facts, []TimingProblem) {
 			if t.Overlap+t.Margin > f.Widest {
 				field = "overlap"
 			}
-			bad(field, "a token would have to live %s (%s between rotations + jitter %s + margin %s + overlap %s), longer than the 365 days that SiteGPT grants: rotate more often, or shorten overlap or margin",
-				span(f.Lifetime), span(f.Widest), span(t.Jitter), span(t.Margin), span(t.Overlap))
+			bad(field, "a token would have to live %s (%s between rotations%s + jitter %s + margin %s + overlap %s), longer than the 365 days that SiteGPT grants: rotate more often, or shorten overlap or margin",
+				span(f.Lifetime), span(f.Widest), t.early(), span(t.Jitter), span(t.Margin), span(t.Overlap))
+		}
+	}
+	if t.Passes > 0 && f.Margin >= minMargin {
+		switch {
+		case f.NoGap() == 0:
+			bad("margin", "%s and overlap %s are used up by a single pass that fails, since the next one comes %s later: run once more often, or give more of them", span(f.Margin), span(t.Overlap), span(t.Passes))
+		case f.KeepsOverlap() == 0:
+			warn("margin", "%s does not reach to the next pass, %s later: a single one that fails costs the users overlap", span(f.Margin), span(t.Passes))
+		}
+		if f.Narrow < t.Passes {
+			warn("schedule", "two ticks can be only %s apart, and passes %s: those that fall between two passes share one rotation", span(f.Narrow), span(t.Passes))
 		}
 	}
 	switch {
@@ -226,6 +249,14 @@ func (t Timing) Check(from time.Time) (Facts, []TimingProblem) {
 	return f, problems
 }
 
+// early is what a proof with passes adds, in words.
+func (t Timing) early() string {
+	if t.Passes == 0 {
+		return ""
+	}
+	return " + up to " + span(t.Passes) + " early"
+}
+
 // survey walks over the ticks of the coming years.
 func (t Timing) survey(from time.Time) Facts {
 	var f Facts
@@ -234,8 +265,8 @@ func (t Timing) survey(from time.Time) Facts {
 	if t.Lifetime > 0 {
 		left = t.Overlap
 	}
-	window := t.Overlap + t.Jitter + min(left, t.Overlap) // a generation outlives its successor's tick by this much
-	var day, live []time.Time                             // ticks within the last 24 hours, and within the window
+	window := t.Overlap + t.Jitter + min(left, t.Overlap) + 2*t.Passes // a generation outlives its successor's tick by this much
+	var day, live []time.Time                                          // ticks within the last 24 hours, and within the window
 	slide := func(q []time.Time, now time.Time, d time.Duration) []time.Time {
 		for len(q) > 0 && now.Sub(q[0]) >= d {
 			q = q[1:]

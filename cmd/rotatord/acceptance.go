@@ -162,7 +162,7 @@ func (a *app) try() (*config.Config, config.Source, error) {
 	if err != nil {
 		return nil, config.Source{Path: path}, unreadable(path, err)
 	}
-	c, problems := source.Parse(config.Options{Now: a.now(), AllowEmpty: a.allowEmpty})
+	c, problems := source.Parse(config.Options{Now: a.now(), AllowEmpty: a.allowEmpty, NextPass: time.Duration(a.nextPass)})
 	if c == nil {
 		return nil, source, &refusedError{path, problems}
 	}

@@ -72,9 +72,10 @@ type app struct {
 	set        settings
 	args       []string // of the command line
 	allowEmpty bool
-	inSandbox  bool // --sandbox: a rehearsal
-	wishJSON   bool // --json of commands that save a wish
-	excused    bool // it was said that the last accepted configuration has to do
+	nextPass   durationFlag // the promised distance between passes; 0: none was promised
+	inSandbox  bool         // --sandbox: a rehearsal
+	wishJSON   bool         // --json of commands that save a wish
+	excused    bool         // it was said that the last accepted configuration has to do
 }
 
 // codeError carries an exit code. With a nil err, everything was said already.

@@ -304,3 +304,20 @@ func TestSecondDaemonIsTold(t *testing.T) {
 	}
 	stop()
 }
+
+// A promised distance between passes is held against the configuration before anything is made.
+func TestOnceHoldsThePromise(t *testing.T) {
+	s := newStage(t, strings.ReplaceAll(oneToken, `schedule: "@daily"`, "schedule: \"@daily\"\n    overlap: 8h\n    margin: 2h"))
+	s.run(exitUsage, "once", "--next-pass", "10h")
+	says(t, s.stderr, "used up by a single pass that fails, since the next one comes 10h later")
+	if n := s.api.Made(); n != 0 {
+		t.Errorf("%d tokens were made", n)
+	}
+	says(t, s.run(exitOK, "validate", "--next-pass", "1h"), "1d13h", "  1h  ", "9h")
+	s.run(exitOK, "once", "--next-pass", "1h")
+	for _, tok := range s.api.Live() {
+		if tok.Expires.Sub(tok.Created) < 10*time.Hour {
+			t.Errorf("it lives from %s to %s", tok.Created, tok.Expires)
+		}
+	}
+}

@@ -122,19 +122,22 @@ func local(t time.Time) string {
 
 func (a *app) onceCommand() *cobra.Command {
 	var acceptAccount, dryRun bool
-	var nextPass durationFlag
 	patience := durationFlag(30 * time.Second)
 	c := &cobra.Command{
 		Use:   "once",
 		Short: "Do what is due, and exit: for cron, timers and jobs",
 		Long: `Do what is due, and exit: 0 when nothing failed, 1 when something did. What falls
-due before the next pass counts as due: say with --next-pass how far away that is.`,
+due before the next pass counts as due: say with --next-pass how far away that is at most,
+1h for a timer that fires each hour. The configuration is then held against that promise:
+one pass that fails must not leave a gap (see also validate --next-pass).
+
+A configuration that is refused is replaced by the last accepted one, and the exit code is 2.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if dryRun {
 				return a.plan(c.Context(), planOptions{})
 			}
-			return a.once(c.Context(), acceptAccount, time.Duration(nextPass), time.Duration(patience))
+			return a.once(c.Context(), acceptAccount, time.Duration(patience))
 		},
 	}
 	f := c.Flags()
@@ -142,22 +145,22 @@ due before the next pass counts as due: say with --next-pass how far away that i
 	f.BoolVar(&acceptAccount, "accept-account", false, "tie the state to the account of the present management token")
 	f.BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
 	f.BoolVar(&dryRun, "dry-run", false, "only say what would happen (the same as plan)")
-	f.Var(&nextPass, "next-pass", "distance to the next pass (default: the distance between the last two)")
+	f.Var(&a.nextPass, "next-pass", "a promise: how far away the next pass is at most (default: no promise, but the distance between the last two)")
 	f.Var(&patience, "patience", "how long to wait for retries before giving up")
 	return c
 }
 
 const metaPass = "pass" // when once last ran, and how far it was from the one before
 
-func (a *app) once(ctx context.Context, acceptAccount bool, nextPass, patience time.Duration) error {
+func (a *app) once(ctx context.Context, acceptAccount bool, patience time.Duration) error {
 	soft, hard, stop := signals(ctx)
 	defer stop()
-	b, leave, err := a.enter(soft, hard, how{kind: store.Command, command: "once", wait: patience, acceptAccount: acceptAccount, ahead: nextPass})
+	b, leave, err := a.enter(soft, hard, how{kind: store.Command, command: "once", wait: patience, acceptAccount: acceptAccount, ahead: time.Duration(a.nextPass)})
 	if err != nil {
 		return err
 	}
 	defer leave()
-	if nextPass == 0 {
+	if a.nextPass == 0 {
 		if ahead := b.lastPass(soft); ahead > 0 {
 			if err := b.loadEntries(soft, b.config, ahead); err != nil {
 				return err

@@ -32,6 +32,7 @@ It needs no credentials, no network and no state.`,
 	}
 	c.Flags().BoolVar(&strict, "strict", false, "warnings are errors")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().Var(&a.nextPass, "next-pass", "prove it for once, run this often, instead of for the daemon")
 	c.Flags().BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
 	return c
 }
@@ -57,14 +58,14 @@ func promises(c *config.Config) []promise {
 		f := t.Facts
 		out = append(out, promise{
 			Token: t.Name, Next: f.Next, Every: f.Narrow.Seconds(), Lives: f.Lifetime.Seconds(), Live: f.Live,
-			KeepsOverlap: f.Margin.Seconds(), NoGap: (f.Margin + f.Overlap).Seconds(),
+			KeepsOverlap: f.KeepsOverlap().Seconds(), NoGap: f.NoGap().Seconds(),
 		})
 	}
 	return out
 }
 
 func (a *app) validate(path string, strict, asJSON bool) error {
-	o := config.Options{Now: a.now(), AllowEmpty: a.allowEmpty}
+	o := config.Options{Now: a.now(), AllowEmpty: a.allowEmpty, NextPass: time.Duration(a.nextPass)}
 	var c *config.Config
 	var problems config.Problems
 	if path == "-" {
@@ -115,7 +116,7 @@ func (a *app) validate(path string, strict, asJSON bool) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", t.Name, next,
 			field.FormatDuration(f.Narrow), field.FormatDuration(f.Lifetime), f.Live,
-			field.FormatDuration(f.Margin), field.FormatDuration(f.Margin+f.Overlap))
+			field.FormatDuration(f.KeepsOverlap()), field.FormatDuration(f.NoGap()))
 	}
 	w.Flush() //nolint:errcheck // there is nowhere else to complain
 	fmt.Fprintf(a.stdout, "\n%s is right: %s, %s.\n", path, count(len(c.Tokens), "token"), count(problems.Warnings(), "warning"))

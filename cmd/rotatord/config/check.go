@@ -618,7 +618,7 @@ func (k *checker) timing(r *tokenRef) {
 		}
 		return
 	}
-	t.Timing = rotator.Timing{Schedule: s.schedule, Overlap: DefaultOverlap}
+	t.Timing = rotator.Timing{Schedule: s.schedule, Overlap: DefaultOverlap, Passes: k.o.NextPass}
 	if o := either(b.Overlap, d.Overlap); o != nil {
 		t.Timing.Overlap = time.Duration(*o)
 	}

@@ -31,6 +31,8 @@ import (
 type Options struct {
 	// Now is where the proofs about schedules begin: they hold for the five years after it.
 	Now time.Time
+	// NextPass is the distance between passes of once that somebody promised; 0: nobody did.
+	NextPass time.Duration
 	// AllowEmpty accepts a list of no tokens, which leaves every token that exists to expire.
 	AllowEmpty bool
 }
