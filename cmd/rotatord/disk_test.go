@@ -499,3 +499,33 @@ func put(t *testing.T, path string, content []byte) {
 		t.Fatal(err)
 	}
 }
+
+// An env file that is mounted as a single file, as containers do, cannot be replaced: that is found
+// before a token is made, and by a reload.
+func TestEnvFileIsASingleMount(t *testing.T) {
+	t.Parallel()
+	if !alone(t) {
+		return
+	}
+	s := newStage(t, fmt.Sprintf(onlyOne, "chatbots:read"))
+	s.write("elsewhere.env", "OTHER=1\n")
+	s.write("app.env", "")
+	disktest.Bind(t, filepath.Join(s.dir, "elsewhere.env"), filepath.Join(s.dir, "app.env"))
+	out := s.execute(exitFailed, "once", "--patience", "1s")
+	says(t, out, "replace "+filepath.Join(s.dir, "app.env"), "a single file that is mounted here, which cannot be replaced: mount the folder "+s.dir+" instead")
+	says(t, s.execute(exitOK, "plan"), "mount the folder "+s.dir+" instead")
+	if n := s.api.Made(); n != 0 {
+		t.Errorf("%d tokens were made", n)
+	}
+	if got := s.text("elsewhere.env"); got != "OTHER=1\n" {
+		t.Errorf("the mounted file says %q", got)
+	}
+	s.write("rotation.yaml", strings.ReplaceAll(fmt.Sprintf(onlyOne, "chatbots:read"), "app.env", "fine.env"))
+	r := s.background()
+	r.lines.wait(t, "promoted")
+	s.write("rotation.yaml", strings.ReplaceAll(fmt.Sprintf(onlyOne, "chatbots:read"), "[{env_file: {path: app.env, key: A}}]",
+		"[{env_file: {path: fine.env, key: A}}, {env_file: {path: app.env, key: A}}]"))
+	says(t, s.execute(exitFailed, "reload"), "a new sink would not take its token: a: ", "mount the folder "+s.dir+" instead")
+	r.signal(syscall.SIGTERM)
+	r.end(exitOK)
+}
