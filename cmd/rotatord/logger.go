@@ -80,6 +80,10 @@ func tell(log *slog.Logger) func([]rotator.Event) {
 				msg = "promoted: every required sink holds it"
 			case rotator.EventLost, rotator.EventDied, rotator.EventDrift, rotator.EventHeld, rotator.EventWarning, rotator.EventWaiting:
 				level, msg = slog.LevelWarn, string(ev.Kind)
+			case rotator.EventTold:
+				msg = "told who uses it"
+			case rotator.EventTaken:
+				msg = "taken by who uses it"
 			case rotator.EventOrphan:
 				level, msg = slog.LevelWarn, "found an orphan"
 			default:

@@ -214,7 +214,7 @@ func (b *house) verdict(soft context.Context, unfinished []string, own []rotator
 		return &codeError{exitFailed, errors.New("stopped before everything was done")}
 	case b.fallback != nil: // said first: what is due was done, but not what the file may want
 		b.a.complain(b.fallback.refused)
-		return &codeError{exitUsage, fmt.Errorf("%w; the last accepted one was used, of %s", b.fallback.refused, local(b.fallback.At))}
+		return &codeError{exitUsage, fmt.Errorf("%w; the last accepted one was used instead (%s)", b.fallback.refused, local(b.fallback.At))}
 	case len(failing) > 0:
 		return &codeError{exitFailed, fmt.Errorf("%s", count(len(failing), "problem"))}
 	case len(unfinished) > 0:

@@ -303,7 +303,7 @@ func (a *app) printStatus(l *look, rep rotator.Report) {
 	default:
 		fmt.Fprintf(out, "The daemon runs since %s (pid %d).\n", local(l.holder.Since), l.holder.PID)
 	}
-	printStanding(out, a.configPath(), l.standing, now)
+	printStanding(out, a.configPath(), l.standing, now, l.holder.Kind == store.Daemon)
 	if n := len(rep.Problems); n > 0 {
 		fmt.Fprintf(out, "\n%s:\n", strings.ToUpper(count(n, "problem")[:1])+count(n, "problem")[1:])
 		for _, p := range rep.Problems {
@@ -357,7 +357,7 @@ func (a *app) printStatus(l *look, rep rotator.Report) {
 }
 
 // printStanding says which configuration counts, where that is not what the file says.
-func printStanding(w io.Writer, path string, s standing, now time.Time) {
+func printStanding(w io.Writer, path string, s standing, now time.Time, running bool) {
 	switch {
 	case s.Refused != nil:
 		fmt.Fprintf(w, "\n✗ %s\n", s.Refused.Error)
@@ -369,7 +369,11 @@ func printStanding(w io.Writer, path string, s standing, now time.Time) {
 		case !s.Refused.Next.IsZero():
 			fmt.Fprintf(w, "      → it is tried again by itself, %s\n", in(s.Refused.Next, now))
 		case s.Refused.Wrong:
-			fmt.Fprintf(w, "      → mend %s: rotatord validate checks it, and the daemon takes it over by itself\n", path)
+			who := "the daemon takes it over by itself"
+			if !running {
+				who = "the next run or once takes it over"
+			}
+			fmt.Fprintf(w, "      → mend %s: rotatord validate checks it, and %s\n", path, who)
 		}
 	case s.Edited:
 		fmt.Fprintf(w, "%s was edited since, and is taken over within seconds (at once: rotatord reload).\n", path)
