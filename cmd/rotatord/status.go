@@ -482,7 +482,14 @@ func hint(p rotator.Problem, running bool) string {
 	case rotator.ProblemUnmanaged:
 		return "→ rotatord revoke " + p.Token + " ends it now"
 	case rotator.ProblemConsumer:
-		return "→ whoever watches its flag (systemctl status rotatord-restart@NAME.path) removes it and restarts the service; the old token lives on meanwhile"
+		unit, isUnit := strings.CutSuffix(p.Consumer, ".service")
+		switch {
+		case p.Error != "": // it cannot even be told, and the error says why
+			return "→ it is tried again by itself; the old token lives on meanwhile"
+		case isUnit:
+			return "→ does anything watch its flag? systemctl status rotatord-restart@" + unit + ".path; the old token lives on meanwhile"
+		}
+		return "→ does anything watch this flag, and remove it? the old token lives on meanwhile"
 	case rotator.ProblemScopes:
 		return "→ the API's user, or rotatord's own token, may lack them"
 	}
