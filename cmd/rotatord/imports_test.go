@@ -18,6 +18,7 @@ var mayImport = map[string][]string{
 		"rotator/sitegpt/sandbox", "rotator/management", "rotator/simulate", "rotator/monitor", "rotator/store", "sinks",
 	},
 	"cmd/rotatord/config":         {"rotator", "rotator/consumers", "rotator/field", "rotator/schedule", "rotator/sitegpt", "sinks", "sinks/vaultkv"},
+	"cmd/rotatord/crashpoint":     {},
 	"rotator":                     {},
 	"rotator/consumers":           {"rotator", "rotator/field"},
 	"rotator/field":               {},
