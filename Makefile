@@ -1,6 +1,6 @@
 # What people type here. Everything else is in .ci/run.
 
-.PHONY: build test vault model fuzz
+.PHONY: build test vault model crash fuzz
 
 build: ## bin/rotatord
 	CGO_ENABLED=0 go build -trimpath -o bin/rotatord ./cmd/rotatord
@@ -14,6 +14,9 @@ vault: ## a real Vault core for the tests of the Vault sink
 model: ## the property tests, long
 	@go test -timeout 30m -run 'NoGap|Expiry|Granted|Replan' ./rotator -rapid.checks=2000
 	@go test -timeout 30m -run 'NoGap|Refused' ./rotator/simulate -rapid.checks=400
+
+crash: ## SIGKILL before every change to a disk and at every request, and the power cut at every sync
+	@cd cmd/rotatord && ROTATORD_TEST_CRASHES=all go test -count=1 -timeout 30m -parallel 12 -run 'Crash|PowerCut'
 
 fuzz: ## every fuzz target, ten seconds each
 	@.ci/fuzz

@@ -157,7 +157,7 @@ func TestDiskOfSinksFillsUp(t *testing.T) {
 	dir := s.disk("disk", 256)
 	s.execute(exitOK, "once")
 	before := s.everywhere()
-	end := s.witness(s.api.Alive, place{filepath.Join(dir, "app.env"), "A"}, place{filepath.Join(dir, "app.env"), "C"}, place{filepath.Join(s.dir, "app.env"), "C"})
+	end := s.witness(time.Millisecond, s.api.Alive, place{filepath.Join(dir, "app.env"), "A"}, place{filepath.Join(dir, "app.env"), "C"}, place{filepath.Join(s.dir, "app.env"), "C"})
 	// The first /me is about the management token.
 	s.api.Inject(sandbox.Fault{Op: sandbox.OpMe, Kind: sandbox.Slow, After: 1, Delay: 50 * time.Millisecond})
 	cmd, output := s.process(nil, "rotate", "a", "c", "--timeout", "1s")
@@ -285,7 +285,7 @@ func TestDiskOfStateFillsUpUnderTheDaemon(t *testing.T) {
 	dir := s.disk("state", 1024)
 	s.execute(exitOK, "once")
 	first := s.token("A")
-	end := s.witness(s.accepted, place{filepath.Join(s.dir, "app.env"), "A"})
+	end := s.witness(time.Millisecond, s.accepted, place{filepath.Join(s.dir, "app.env"), "A"})
 	cmd, _ := s.process(nil, "run")
 	output := &lines{}
 	cmd.Stdout, cmd.Stderr = output, output

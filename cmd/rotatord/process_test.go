@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
@@ -24,6 +23,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rotatord/rotatord/cmd/rotatord/crashpoint"
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/sitegpt/sandbox"
 	"github.com/rotatord/rotatord/sinks/vaultkv/vaulttest"
@@ -52,6 +52,7 @@ var built = sync.OnceValues(func() (string, error) {
 var wanted sync.Once
 
 func TestMain(m *testing.M) {
+	crashpoint.Main()
 	code := m.Run()
 	unused := false
 	wanted.Do(func() { unused = true })
@@ -113,9 +114,17 @@ func ended(t *testing.T, err error) int {
 	return 0
 }
 
-// held is what an env file holds for a key; "": nothing.
+// held is what an env file holds for a key; "": nothing. Without a key it is what the whole file
+// holds, and with one that is no name, what stands between it and a quote.
 func held(path, key string) string {
 	b, _ := os.ReadFile(path)
+	if key == "" {
+		return strings.TrimSpace(string(b))
+	}
+	if _, v, ok := strings.Cut(string(b), key); ok && strings.HasSuffix(key, `"`) {
+		v, _, _ = strings.Cut(v, `"`)
+		return v
+	}
 	for line := range strings.Lines(string(b)) {
 		if v, ok := strings.CutPrefix(line, key+"="); ok {
 			return strings.TrimSpace(v)
@@ -185,10 +194,10 @@ func (s *stage) accepted(value string) bool {
 	return res.StatusCode == http.StatusOK
 }
 
-// witness looks at places all the time, until end is called, and reports whoever would be left
+// witness looks at places every few moments, until end is called, and reports whoever would be left
 // with a token there that is dead, says alive, or with none where one was. It returns how often
 // each place held a living one.
-func (s *stage) witness(alive func(string) bool, places ...place) (end func() map[place]int) {
+func (s *stage) witness(every time.Duration, alive func(string) bool, places ...place) (end func() map[place]int) {
 	seen := map[place]int{}
 	done, over := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -214,7 +223,7 @@ func (s *stage) witness(alive func(string) bool, places ...place) (end func() ma
 			select {
 			case <-done:
 				return
-			case <-time.After(time.Millisecond):
+			case <-time.After(every):
 			}
 		}
 	}()
@@ -239,109 +248,6 @@ tokens:
     sinks:
       - env_file: {path: app.env, key: B}
 `
-
-// TestKilled kills the program again and again, at any moment of its life, while a witness looks
-// whether somebody who reads the sinks is left with a dead token.
-func TestKilled(t *testing.T) {
-	t.Parallel()
-	const (
-		rounds = 30
-		first  = 5 // of them try to make the first tokens, one after the other
-	)
-	seed := rand.Uint64()
-	if text := os.Getenv("ROTATORD_TEST_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatal(err)
-		}
-	}
-	dice := rand.New(rand.NewPCG(seed, seed))
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("ROTATORD_TEST_SEED=%d draws the same commands and the same shares of their lives", seed)
-		}
-	})
-	// A kill may strike at any moment of a life, and a little after it. How long a life is depends
-	// on the machine, and on what else it does just now: it is measured, and measured again.
-	lived := func(s *stage, args ...string) time.Duration {
-		begun := time.Now()
-		s.execute(exitOK, args...)
-		return time.Since(begun)
-	}
-	// The answer to a create trickles in: that is when a kill leaves an orphan.
-	slow := sandbox.Fault{Op: sandbox.OpCreate, Kind: sandbox.Slow, Delay: 2 * time.Millisecond}
-	rehearsal := newStage(t, killed) // so that ours still begins with nothing
-	rehearsal.api.Inject(slow)
-	life := lived(rehearsal, "once")
-
-	s := newStage(t, killed)
-	s.api.Inject(slow)
-	a, other, b := place{filepath.Join(s.dir, "app.env"), "A"}, place{filepath.Join(s.dir, "other.env"), "A"}, place{filepath.Join(s.dir, "app.env"), "B"}
-	end := s.witness(s.accepted, a, other, b)
-	commands := [][]string{{"once"}, {"rotate", "--all", "--compromised"}, {"rotate", "--all"}, {"rotate", "a", "--compromised"}, {"run"}}
-	struck := 0
-	for round := range rounds {
-		if round >= first && round%10 == first {
-			life = lived(s, "rotate", "--all", "--compromised")
-		}
-		args := commands[0]
-		if round >= first {
-			args = commands[dice.IntN(len(commands))]
-		}
-		delay := time.Duration(dice.Float64() * 1.2 * float64(life))
-		cmd, output := s.process(nil, args...)
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		exited := make(chan error, 1)
-		go func() { exited <- cmd.Wait() }()
-		var err error
-		select {
-		case err = <-exited:
-		case <-time.After(delay):
-			cmd.Process.Kill() // it may just have ended
-			err = <-exited
-		}
-		if code := ended(t, err); code > 0 {
-			t.Fatalf("round %d: rotatord %v: exit code %d\n%s", round, args, code, output)
-		} else if code < 0 {
-			struck++
-		}
-		if round < first || (dice.IntN(3) == 0 && round < rounds-1) {
-			continue // the next one begins with what this one left
-		}
-		cmd, output = s.process(nil, "once")
-		if code := ended(t, cmd.Run()); code != exitOK {
-			t.Fatalf("round %d: %v was killed after %v, and once ends with %d:\n%s", round, args, delay, code, output)
-		}
-		for _, p := range []place{a, other, b} {
-			if !s.accepted(held(p.path, p.key)) {
-				t.Errorf("%s is no live token", p)
-			}
-		}
-		if held(a.path, a.key) != held(other.path, other.key) {
-			t.Error("the two sinks of a hold different tokens")
-		}
-		s.accounted(2)
-		for entry, p := range map[string]place{"a": a, "b": b} {
-			if out := s.feed(held(p.path, p.key)+"\n", exitOK, "identify", "--offline"); !strings.Contains(out, " of "+entry+", current") {
-				t.Errorf("%s is not what the record of %s says: %s", p, entry, out)
-			}
-		}
-		if t.Failed() {
-			t.Fatalf("round %d: %v was killed after %v, then: once\n%s", round, args, delay, output)
-		}
-	}
-	for p, n := range end() {
-		if n < rounds {
-			t.Errorf("the witness saw %s only %d times", p, n)
-		}
-	}
-	if struck < rounds/4 || s.api.Made() < rounds/4 {
-		t.Errorf("%d kills struck, and %d tokens were made: this test tests nothing", struck, s.api.Made())
-	}
-	s.clean()
-}
 
 // TestKilledAt kills the program at the very moments that cost most: between a change of the world
 // and the record of it. It knows them by what can be seen from outside.
@@ -399,7 +305,7 @@ func TestKilledAt(t *testing.T) {
 			p, other := place{filepath.Join(s.dir, "app.env"), "A"}, place{filepath.Join(s.dir, "other.env"), "A"}
 			s.execute(exitOK, "once")
 			old := held(p.path, p.key)
-			end := s.witness(s.api.Alive, p, other) // a request of its own would meet the fault
+			end := s.witness(time.Millisecond, s.api.Alive, p, other) // a request of its own would meet the fault
 			s.api.Inject(c.fault)
 			cmd, output := s.process(nil, "rotate", "a", "--compromised")
 			if err := cmd.Start(); err != nil {
