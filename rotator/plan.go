@@ -216,7 +216,10 @@ func (p *planner) create() {
 	if !ok || !p.e.anyFree(p.r) || !s.Asked && p.paused() {
 		return
 	}
-	if p.r.Blocked != "" && !s.Asked && s.Cause != CauseSpec && !p.e.lastQuarter(p.r, p.now, 0) &&
+	// Who wishes for a token has just mended something, or wants to see why it fails: one try at
+	// once, whatever the backoff says, and whatever waits for a person.
+	fresh := s.Asked && !p.r.newestAsk().Equal(p.r.AskTried)
+	if p.r.Blocked != "" && !fresh && s.Cause != CauseSpec && !p.e.lastQuarter(p.r, p.now, 0) &&
 		(p.r.BlockedUntil.IsZero() || !p.due(p.r.BlockedUntil)) {
 		if left := p.e.left(p.r, p.now, 0); left > 0 {
 			p.due(p.now.Add(left - p.e.Timing.Overlap/4 + time.Second))
@@ -226,9 +229,7 @@ func (p *planner) create() {
 	if !s.override && !p.fuse(s.Asked) {
 		return
 	}
-	// Who wishes for a token has just mended something, or wants to see why it fails: one try at
-	// once, whatever the backoff says.
-	if fresh := s.Asked && !p.r.newestAsk().Equal(p.r.AskTried); !fresh && !p.due(p.r.Create.At) {
+	if !fresh && !p.due(p.r.Create.At) {
 		return
 	}
 	p.want(s)

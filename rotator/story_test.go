@@ -461,6 +461,25 @@ func TestNarrowedSuccessorIsNotPushedBeforeItMust(t *testing.T) {
 	}
 }
 
+// A wish that the server answers with too little is tried once. It waits for a person then, who tries
+// again by wishing again.
+func TestNarrowedWishIsNotTriedInALoop(t *testing.T) {
+	w := simulate.New(start)
+	p := begin(t, w, entry(t, w, "bot", w.Outlet("a", true, false)))
+	run(t, p, start.Add(hour))
+	for n := range 500 {
+		w.FaultAt(n, simulate.Narrow)
+	}
+	for wishes := 1; wishes <= 2; wishes++ {
+		w.Store.Ask(rotator.Ask{Entry: "bot", Than: 1, By: "eve", At: w.Now()})
+		run(t, p, w.Now().Add(hour))
+		if w.API.Creates != 1+wishes {
+			t.Errorf("after %d wishes, %d creates", wishes, w.API.Creates-1)
+		}
+	}
+	holds(t, w, "a", "sgpt_1")
+}
+
 func TestRemovedEntryLivesOut(t *testing.T) {
 	for _, how := range []rotator.OnRemove{rotator.RemoveExpire, rotator.RemoveRevoke} {
 		t.Run(string(how), func(t *testing.T) {
