@@ -72,10 +72,20 @@ func TestThreeOutOfTenCallsGoWrong(t *testing.T) {
 				}
 			}
 			for _, e := range entries {
-				n := 0
-				for _, g := range w.Store.Record(e.Name).Generations {
-					if g.Live(w.Now()) {
-						n++
+				n, rec := 0, w.Store.Record(e.Name)
+				cur := rec.Current(w.Now())
+				for _, g := range rec.Generations {
+					if !g.Live(w.Now()) {
+						continue
+					}
+					n++
+					if g.Number != cur.Number && g.RevokeAt.IsZero() {
+						t.Errorf("%s: generation %d lives beside the current one, and does not retire", e.Name, g.Number)
+					}
+				}
+				for _, o := range e.Outlets {
+					if v := w.Sinks[o.Place].Value(); rotator.NewSecret(v).Hash([]byte("key of the instance")) != cur.Hash {
+						t.Errorf("%s does not hold the current generation of %s", o.Place, e.Name)
 					}
 				}
 				if n > e.Facts.Live {

@@ -181,15 +181,21 @@ func TestSleepPostponesRevocations(t *testing.T) {
 	}
 }
 
-// A short nap, less than a quarter of the overlap, postpones nothing.
-func TestNapPostponesNothing(t *testing.T) {
-	w := simulate.New(start)
-	w.LookEvery = 10 * time.Minute
-	p := begin(t, w, longLived(t, w, "bot", 20*day, w.Outlet("a", true, false)))
-	run(t, p, start.Add(15*hour))
-	p.Sleep(start.Add(16*hour + 45*time.Minute))
-	run(t, p, start.Add(23*hour))
-	accepted(t, w, "sgpt_1", false)
+// A nap of less than a quarter of the overlap, which is two hours, postpones nothing.
+func TestOnlyALongNapPostpones(t *testing.T) {
+	for nap, postponed := range map[time.Duration]bool{hour + 45*time.Minute: false, 2*hour + 10*time.Minute: true} {
+		t.Run(nap.String(), func(t *testing.T) {
+			w := simulate.New(start)
+			w.LookEvery = 10 * time.Minute
+			p := begin(t, w, longLived(t, w, "bot", 20*day, w.Outlet("a", true, false)))
+			run(t, p, start.Add(15*hour))
+			p.Sleep(start.Add(15*hour + nap))
+			run(t, p, start.Add(23*hour))
+			accepted(t, w, "sgpt_1", postponed)
+			run(t, p, start.Add(26*hour))
+			accepted(t, w, "sgpt_1", false)
+		})
+	}
 }
 
 // A promotion that was noted under a clock that was ahead keeps the old token no longer than its
