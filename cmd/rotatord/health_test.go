@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -36,6 +37,22 @@ func (r *running) probe(path string) (int, string) {
 	return res.StatusCode, strings.TrimSpace(string(body))
 }
 
+// freeze stops every thread of a daemon, and returns when that is so: signals take their time.
+func (r *running) freeze() {
+	r.t.Helper()
+	r.signal(syscall.SIGSTOP)
+	until(r.t, "every thread stands still", func() bool {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", r.Process.Pid))
+		for _, name := range stats {
+			text, _ := os.ReadFile(name)
+			if _, state, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(state, "T") {
+				return false
+			}
+		}
+		return err == nil && len(stats) > 0
+	})
+}
+
 func TestProbesOfADaemon(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, oneToken)
@@ -55,7 +72,7 @@ func TestProbesOfADaemon(t *testing.T) {
 	s.run(exitOK, "health", "--ready")
 
 	// A daemon that hangs still accepts connections.
-	r.signal(syscall.SIGSTOP)
+	r.freeze()
 	s.run(exitFailed, "health")
 	says(t, s.stderr, "the daemon, pid ", "127.0.0.1:")
 	r.signal(syscall.SIGCONT)
@@ -86,7 +103,7 @@ func TestHealthWithoutAPort(t *testing.T) {
 	})
 	s.run(exitOK, "health", "--ready")
 
-	r.signal(syscall.SIGSTOP)
+	r.freeze()
 	long := time.Now().Add(-2 * time.Minute)
 	if err := os.Chtimes(filepath.Join(s.dir, "state", store.LockFile), long, long); err != nil {
 		t.Fatal(err)
