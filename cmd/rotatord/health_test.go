@@ -126,4 +126,7 @@ func TestPortOfProbesIsTaken(t *testing.T) {
 	r := s.background("ROTATORD_LISTEN=" + strings.TrimPrefix(s.url, "http://"))
 	r.end(exitFailed)
 	says(t, r.lines.String(), "answer probes (ROTATORD_LISTEN, daemon.listen)", "address already in use")
+	r = s.background("ROTATORD_LISTEN=9090")
+	r.end(exitUsage)
+	says(t, r.lines.String(), `"9090" is no address to listen on: write it like 127.0.0.1:9090`)
 }

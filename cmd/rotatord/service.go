@@ -100,6 +100,9 @@ func (s *service) listen() (shut func(), err error) {
 	if addr == "" {
 		return func() {}, nil
 	}
+	if _, _, err := net.SplitHostPort(addr); err != nil { // the file's own was looked at when it was read
+		return nil, usage("ROTATORD_LISTEN: %q is no address to listen on: write it like 127.0.0.1:9090", addr)
+	}
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("answer probes (ROTATORD_LISTEN, daemon.listen): %w", err)
