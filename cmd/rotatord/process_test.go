@@ -474,8 +474,8 @@ func TestCanary(t *testing.T) {
 	}
 	for name, script := range map[string]string{
 		// Both print the token, and leave what else they were given where the test reads it.
-		"good": "#!/bin/sh\ncat >\"$0.held\"\nenv >>\"$0.environ\"\ntr '\\0' ' ' </proc/$$/cmdline >>\"$0.cmdline\"\ncat \"$0.held\"; cat \"$0.held\" >&2\nsleep 0.1\n",
-		"bad":  "#!/bin/sh\ncat >\"$0.held\"\nenv >>\"$0.environ\"\ncat \"$0.held\"; cat \"$0.held\" >&2\nsleep 0.1\nexit 7\n",
+		"good": "#!/bin/sh\ncat >\"$0.held\"\nenv >>\"$0.environ\"\ntr '\\0' ' ' </proc/$$/cmdline >>\"$0.cmdline\"\ncat \"$0.held\"; cat \"$0.held\" >&2\nsleep 0.5\n",
+		"bad":  "#!/bin/sh\ncat >\"$0.held\"\nenv >>\"$0.environ\"\ncat \"$0.held\"; cat \"$0.held\" >&2\nsleep 0.5\nexit 7\n",
 	} {
 		if err := os.WriteFile(filepath.Join(tools, name), []byte(script), 0o700); err != nil {
 			t.Fatal(err)
