@@ -46,10 +46,7 @@ func (s *service) keep(soft, hard context.Context) {
 	var aside sync.WaitGroup
 	aside.Go(func() { s.becomeReady(soft); s.edits.watch(soft) })
 	aside.Go(func() { schedule.Every(soft, lookEvery, s.log, func(ctx context.Context) { s.tell(ctx, false) }) })
-	schedule.Every(soft, lookEvery, s.log, func(ctx context.Context) {
-		s.look(ctx, hard)
-		s.moved()
-	})
+	schedule.Every(soft, lookEvery, s.log, func(ctx context.Context) { s.beat(ctx, hard) })
 	aside.Wait()
 	s.stopping.Store(true)
 	s.log.Info("stopping")
@@ -58,7 +55,13 @@ func (s *service) keep(soft, hard context.Context) {
 	s.log.Info("stopped")
 }
 
-// look is one beat of the control loop.
+// beat is one round of the control loop: a look that panics has not moved it.
+func (s *service) beat(ctx, hard context.Context) {
+	s.look(ctx, hard)
+	s.moved()
+}
+
+// look does what is due.
 func (s *service) look(ctx, hard context.Context) {
 	s.engine.Look(ctx, hard)
 	now := s.a.now()

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -11,9 +13,12 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rotatord/rotatord/rotator"
+	"github.com/rotatord/rotatord/rotator/monitor"
+	"github.com/rotatord/rotatord/rotator/schedule"
 	"github.com/rotatord/rotatord/rotator/sitegpt/sandbox"
 )
 
@@ -182,6 +187,28 @@ func TestServiceManagerIsToldWhyNot(t *testing.T) {
 	if n, _ := m.has("READY=1"); n > 0 {
 		t.Error("it called itself ready")
 	}
+}
+
+// A loop whose looks fail does not answer the watchdog, though it goes round.
+func TestWatchdogOfALoopThatDoesNotMove(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []string
+		log := slog.New(slog.DiscardHandler)
+		s := &service{
+			house:   &house{a: &app{environment: environment{now: time.Now}}, log: log}, // without an engine, each look panics
+			manager: &supervisor{tell: func(state string) error { told = append(told, state); return nil }},
+			pulse:   monitor.NewPulse(time.Now),
+		}
+		ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+		defer stop()
+		schedule.Every(ctx, lookEvery, log, func(ctx context.Context) { s.beat(ctx, ctx) })
+		if len(told) > 0 {
+			t.Errorf("it was told %q", told)
+		}
+		if err := s.health().Live(); err == nil {
+			t.Error("a probe is told that all is well")
+		}
+	})
 }
 
 func TestSummary(t *testing.T) {
