@@ -5,20 +5,12 @@ package vaulttest
 import (
 	"bufio"
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"io"
-	"math/big"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -35,9 +27,13 @@ const Binary = "ROTATORD_TEST_VAULT"
 // Server is a running Vault.
 type Server struct {
 	Address   string // http://127.0.0.1:PORT, or https
+	Standby   string // address of the second node; "" without one
 	Root      string // a token that may do everything
 	UnsealKey string // hexadecimal
-	CACert    string // the PEM file that TLS clients need; "" without TLS
+
+	// PEM files that clients need; "" without TLS. The authority is a private one; the server asks for
+	// the client's certificate only where ClientCerts is given.
+	CACert, ClientCert, ClientKey string
 
 	client *http.Client
 }
@@ -45,10 +41,17 @@ type Server struct {
 // Option changes how a server is started.
 type Option func(*options)
 
-type options struct{ tls bool }
+type options struct{ tls, clientCerts, standby bool }
 
-// TLS makes the server speak https, with a certificate for localhost and 127.0.0.1.
+// TLS makes the server speak https, with a certificate of a private authority for localhost and
+// 127.0.0.1.
 func TLS() Option { return func(o *options) { o.tls = true } }
+
+// ClientCerts makes the server speak https with those alone who have a certificate of the authority.
+func ClientCerts() Option { return func(o *options) { o.tls, o.clientCerts = true, true } }
+
+// Standby starts a second node, which is on standby while the first one is unsealed.
+func Standby() Option { return func(o *options) { o.standby = true } }
 
 // Start starts a server and waits until it answers. Where its binary is not built, the test fails
 // in CI, and is skipped elsewhere with the command that builds it.
@@ -63,15 +66,24 @@ func Start(t testing.TB, opts ...Option) *Server {
 	// else can be listening there.
 	args := []string{"-dev", "-listen", "127.0.0.1:0", "-dev-root-token-id", s.Root, "-leash"}
 	if o.tls {
-		cert, key := certificate(t)
-		s.CACert = cert
+		a := newAuthority(t)
+		cert, key := a.issue(t, "server")
+		s.CACert = a.file
+		s.ClientCert, s.ClientKey = a.issue(t, "client")
 		args = append(args, "-tls-cert", cert, "-tls-key", key)
-		pool := x509.NewCertPool()
-		pem, err := os.ReadFile(cert)
-		if err != nil || !pool.AppendCertsFromPEM(pem) {
-			t.Fatalf("vaulttest: certificate: %v", err)
+		if o.clientCerts {
+			args = append(args, "-tls-client-ca", s.CACert)
 		}
-		s.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}}
+		own, err := tls.LoadX509KeyPair(s.ClientCert, s.ClientKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{
+			RootCAs: a.pool, Certificates: []tls.Certificate{own}, MinVersion: tls.VersionTLS12,
+		}}
+	}
+	if o.standby {
+		args = append(args, "-standby", "127.0.0.1:0")
 	}
 
 	cmd := exec.Command(binary(t), args...)
@@ -95,6 +107,9 @@ func Start(t testing.TB, opts ...Option) *Server {
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			if key, ok := strings.CutPrefix(lines.Text(), "unseal key: "); ok {
 				s.UnsealKey = key
+			}
+			if address, ok := strings.CutPrefix(lines.Text(), "standby on "); ok {
+				s.Standby = address
 			}
 			if address, ok := strings.CutPrefix(lines.Text(), "minivault ready on "); ok {
 				ready <- address
@@ -120,6 +135,25 @@ func Start(t testing.TB, opts ...Option) *Server {
 		t.Fatalf("vaulttest: the server did not start:\n%s", log.String())
 	}
 	return s
+}
+
+// Seal seals the first node.
+func (s *Server) Seal(t testing.TB) {
+	t.Helper()
+	s.Must(t, http.MethodPut, "sys/seal", nil)
+}
+
+// Unseal unseals the first node, and waits until it answers.
+func (s *Server) Unseal(t testing.TB) {
+	t.Helper()
+	s.Must(t, http.MethodPut, "sys/unseal", map[string]any{"key": s.UnsealKey})
+	for range 1000 {
+		if status, _ := s.Do(t, http.MethodGet, "sys/health", nil); status == http.StatusOK {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("vaulttest: the server does not come back")
 }
 
 // Do sends a request as root and returns the answer's status and JSON body.
@@ -200,24 +234,31 @@ func binary(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := func(name string) ([]byte, error) { return os.ReadFile(filepath.Join(dir, ".ci", "vault", name)) }
-	mod, err := source("go.mod")
+	source := func() string { return filepath.Join(dir, ".ci", "vault") }
+	all, err := os.ReadFile(filepath.Join(source(), "go.mod"))
 	for err != nil && dir != filepath.Dir(dir) {
 		dir = filepath.Dir(dir)
-		mod, err = source("go.mod")
+		all, err = os.ReadFile(filepath.Join(source(), "go.mod"))
 	}
 	if err != nil {
 		t.Fatal("vaulttest: .ci/vault is not above the test's folder")
 	}
-	main, err := source("main.go")
+	files, err := filepath.Glob(filepath.Join(source(), "*.go")) // sorted, as the shell's
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, text...)
 	}
 	cache := os.Getenv("XDG_CACHE_HOME")
 	if cache == "" {
 		cache = filepath.Join(os.Getenv("HOME"), ".cache")
 	}
-	sum := sha256.Sum256(append(mod, main...))
+	sum := sha256.Sum256(all)
 	path := filepath.Join(cache, "rotatord-ci", "vault-"+hex.EncodeToString(sum[:])[:16], "minivault")
 	if _, err := os.Stat(path); err != nil {
 		const how = "the Vault server of the tests is not built: run .ci/vault/build (minutes and 3.4 GB of memory, once)"
@@ -227,41 +268,6 @@ func binary(t testing.TB) string {
 		t.Skip(how)
 	}
 	return path
-}
-
-// certificate writes a certificate that signs itself, and its key.
-func certificate(t testing.TB) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "vaulttest"},
-		NotBefore: time.Unix(0, 0), NotAfter: time.Unix(1<<33, 0),
-		IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, block := range map[string]*pem.Block{
-		cert: {Type: "CERTIFICATE", Bytes: der},
-		key:  {Type: "PRIVATE KEY", Bytes: pkcs8},
-	} {
-		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return cert, key
 }
 
 // lockedBuffer may be read while it is written.
