@@ -46,6 +46,17 @@ func (e *ForeignError) Error() string {
 	return "holds a value that is none of ours: somebody changed it"
 }
 
+// OutageError is a failure that has nothing to do with the one sink that met it: whatever else needs
+// the same thing fails, too. The engine then asks for all of them together whether it is over.
+type OutageError struct {
+	What string // what is out, in words; the same for all sinks that need it
+	Err  error  // why
+}
+
+func (e *OutageError) Error() string { return e.Err.Error() }
+
+func (e *OutageError) Unwrap() error { return e.Err }
+
 // PanicError is a panic of a sink or the API client, caught at the engine's door.
 type PanicError struct{ Value any }
 

@@ -9,9 +9,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/field"
@@ -185,18 +188,61 @@ func fileName(name string) string {
 // goroutines.
 type Opener struct {
 	connections map[string]vaultkv.Connection
-	logger      *slog.Logger
-	getenv      func(string) string
+	w           World
 
 	mu      sync.Mutex
-	clients map[string]*vaultkv.Client // by the name of the connection; made when first needed
+	clients map[string]*shared // by the name of the connection; made when first needed
+	before  map[string]*shared // of the opener that this one follows; taken over where they are needed
+}
+
+// World is what sinks need of the process around them.
+type World struct {
+	Logger *slog.Logger        // of what programs print, and of warnings
+	Getenv func(string) string // os.Getenv or a stand-in
+	Now    func() time.Time
+}
+
+// shared is a client that openers share, as long as one of them has it.
+type shared struct {
+	*vaultkv.Client
+	connection vaultkv.Connection
+
+	mu    sync.Mutex
+	users int
+}
+
+func (s *shared) keep() *shared {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users++
+	return s
+}
+
+func (s *shared) drop() {
+	s.mu.Lock()
+	s.users--
+	last := s.users == 0
+	s.mu.Unlock()
+	if last {
+		s.Client.Close()
+	}
 }
 
 // NewOpener returns an Opener. connections are the Vaults by name; the one named "" is that of
-// sinks that name none, and comes from the VAULT_* environment where it is missing. What programs
-// print goes to logger. getenv is os.Getenv or a stand-in.
-func NewOpener(connections map[string]vaultkv.Connection, logger *slog.Logger, getenv func(string) string) *Opener {
-	return &Opener{connections: connections, logger: logger, getenv: getenv, clients: map[string]*vaultkv.Client{}}
+// sinks that name none, and comes from the VAULT_* environment where it is missing.
+func NewOpener(connections map[string]vaultkv.Connection, w World) *Opener {
+	return &Opener{connections: connections, w: w, clients: map[string]*shared{}}
+}
+
+// Follow makes o use the clients of the opener before it where their connections are still the same:
+// a configuration that is read again is no reason for a new login. It comes before the first Open,
+// and before the other one's Close.
+func (o *Opener) Follow(old *Opener) {
+	old.mu.Lock()
+	defer old.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.before = maps.Clone(old.clients)
 }
 
 // Open makes the sink that a resolved and validated spec declares. It touches neither the place
@@ -208,7 +254,7 @@ func (o *Opener) Open(s Spec) (rotator.Sink, error) {
 	case "file":
 		return file.New(*s.File), nil
 	case "exec":
-		return command.New(*s.Exec, o.logger), nil
+		return command.New(*s.Exec, o.w.Logger), nil
 	case "vault_kv":
 		client, err := o.vault(s.VaultKV.Vault)
 		if err != nil {
@@ -224,25 +270,34 @@ func (o *Opener) vault(name string) (*vaultkv.Client, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if c := o.clients[name]; c != nil {
-		return c, nil
+		return c.Client, nil
 	}
 	connection, ok := o.connections[name]
 	if !ok && name != "" {
 		return nil, fmt.Errorf("vault %q is not declared: add it to vaults", name)
 	}
-	c, err := vaultkv.Dial(connection, o.getenv)
+	if c := o.before[name]; c != nil && reflect.DeepEqual(c.connection, connection) {
+		o.clients[name] = c.keep()
+		return c.Client, nil
+	}
+	c, err := vaultkv.Dial(name, connection, vaultkv.World{Getenv: o.w.Getenv, Now: o.w.Now})
 	if err != nil {
 		return nil, err
 	}
-	o.clients[name] = c
+	if vaultkv.Unverified(o.w.Getenv) {
+		o.w.Logger.Warn("the certificate of Vault is NOT verified: whoever stands in between reads every token; unset VAULT_SKIP_VERIFY, and name the authority with ca_cert", "vault", c.Name())
+	}
+	o.clients[name] = (&shared{Client: c, connection: connection}).keep()
 	return c, nil
 }
 
-// Close lets go of idle connections. Sinks that were opened still work.
+// Close ends logins and lets go of idle connections, unless an opener that follows this one has
+// them. Sinks that were opened still work.
 func (o *Opener) Close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, c := range o.clients {
-		c.Close()
+		c.drop()
 	}
+	clear(o.clients)
 }

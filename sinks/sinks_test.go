@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 
@@ -40,7 +41,7 @@ func opener(t *testing.T) *sinks.Opener {
 		"":   {Address: "https://vault.test"},
 		"eu": {Address: "https://eu.vault.test"},
 		"us": {}, // no address anywhere
-	}, slog.New(slog.NewTextHandler(io.Discard, nil)), func(string) string { return "" })
+	}, sinks.World{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Getenv: func(string) string { return "" }, Now: time.Now})
 	t.Cleanup(o.Close)
 	return o
 }

@@ -242,7 +242,12 @@ type made struct {
 
 // build makes the entries of c, with their sinks and consumers.
 func (b *house) build(c *config.Config) ([]rotator.Entry, made, error) {
-	opener := sinks.NewOpener(c.Connections(), b.log, b.a.getenv)
+	opener := sinks.NewOpener(c.Connections(), sinks.World{Logger: b.log, Getenv: b.a.getenv, Now: b.a.now})
+	b.mu.Lock()
+	if b.opener != nil {
+		opener.Follow(b.opener)
+	}
+	b.mu.Unlock()
 	entries, err := c.Entries(opener.Open, b.keeper.Outlet())
 	if err == nil && len(entries) == 0 && !b.a.allowEmpty && b.fallback == nil {
 		err = errors.New("the configuration declares no token: --allow-empty says that this is meant")

@@ -76,7 +76,7 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 			if err != nil {
 				return nil, err
 			}
-			opener = sinks.NewOpener(c.Connections(), log, a.getenv)
+			opener = sinks.NewOpener(c.Connections(), sinks.World{Logger: log, Getenv: a.getenv, Now: a.now})
 		}
 		return opener.Open(s)
 	})

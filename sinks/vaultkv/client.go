@@ -2,18 +2,22 @@ package vaultkv
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/child"
 )
 
@@ -22,19 +26,36 @@ const maxBody = 33 << 20
 
 // Client talks to one Vault. It may be used from many goroutines.
 type Client struct {
-	vault     *api.Client
-	http      *http.Client // inside vault
-	timeout   time.Duration
-	tokenFile string // read for each request; "": token
-	token     string
+	name    string // for people, and the same for all sinks of the connection
+	vault   *api.Client
+	http    *http.Client // inside vault
+	timeout time.Duration
+	now     func() time.Time
+	getenv  func(string) string
+	session *session
+	gate    gate
 
-	tokenMu sync.Mutex // held from choosing the token to building the request with it
-	locksMu sync.Mutex
-	locks   map[string]*keyLock
+	requests sync.Mutex // held while a request is built
+	locksMu  sync.Mutex
+	locks    map[string]*keyLock
+	mountsMu sync.Mutex
+	mounts   map[string]mount
 }
 
-// Close lets go of idle connections. The client can still be used.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+// Name returns what people call the connection.
+func (c *Client) Name() string { return c.name }
+
+// closing bounds how long Close waits for Vault.
+const closing = 3 * time.Second
+
+// Close ends the login, if it is one of ours, and lets go of idle connections. The client can still
+// be used: it logs in again.
+func (c *Client) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), closing)
+	defer cancel()
+	c.session.close(ctx)
+	c.http.CloseIdleConnections()
+}
 
 func neverRetry(context.Context, *http.Response, error) (bool, error) { return false, nil }
 
@@ -78,15 +99,71 @@ func status(err error) (int, *Error) {
 	return 0, nil
 }
 
-// do sends one request, once, and decodes the answer into out where that is not nil. An answer
-// that is no success is an *Error; its body is decoded into out too, where it is JSON.
+// do sends one request with the token of the connection, and decodes the answer into out where
+// that is not nil. An answer that is no success is an *Error; its body is decoded into out too,
+// where it is JSON. A failure that has nothing to do with this very request is a
+// *rotator.OutageError. A request is sent again only where the token was refused, and another one
+// is to be had.
 func (c *Client) do(ctx context.Context, method, path string, in, out any) error {
+	token, err := c.session.token(ctx)
+	if err != nil {
+		return c.outage(err)
+	}
+	err = c.send(ctx, token.Reveal(), method, path, in, out)
+	n, e := status(err)
+	if n != http.StatusForbidden || e.Hint != "" {
+		return c.shared(ctx, err)
+	}
+	if token.IsZero() {
+		e.Hint = "no token: set token_file or auth in the vault block, or VAULT_TOKEN"
+		return c.outage(err)
+	}
+	if !c.session.refused(ctx, token, e) {
+		return err
+	}
+	again, terr := c.session.token(ctx)
+	switch {
+	case terr != nil:
+		return c.outage(terr)
+	case again.Reveal() == token.Reveal():
+		e.Hint = "the Vault token has expired or was revoked: give a new one in token_file or VAULT_TOKEN"
+		return c.outage(err)
+	}
+	return c.shared(ctx, c.send(ctx, again.Reveal(), method, path, in, out))
+}
+
+// outage marks a failure that all sinks of the connection share.
+func (c *Client) outage(err error) error { return &rotator.OutageError{What: c.name, Err: err} }
+
+// shared marks err where its cause is not this very request: Vault does not answer, is sealed, or
+// has no active node.
+func (c *Client) shared(ctx context.Context, err error) error {
+	n, e := status(err)
+	switch {
+	case err == nil, errors.Is(ctx.Err(), context.Canceled):
+		return err
+	case n == 0 && !errors.Is(err, errStrange):
+		return c.outage(err)
+	case n == http.StatusInternalServerError && e.Hint == "":
+		return err
+	case n >= http.StatusInternalServerError:
+		return c.outage(err)
+	}
+	return err
+}
+
+// errStrange says that an answer was a success, and not Vault's.
+var errStrange = errors.New("the answer is not Vault's JSON: look at the address, and at what stands in front of it")
+
+// send sends one request, once, with this token; "" is none.
+func (c *Client) send(ctx context.Context, token, method, path string, in, out any) error {
+	if err := c.gate.enter(c.now()); err != nil {
+		return err
+	}
+	begun := c.now()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	req, err := c.request(method, path)
-	if err != nil {
-		return fmt.Errorf("vault: %w", err)
-	}
+	req := c.request(token, method, path)
 	if in != nil {
 		// Not BodyBytes: they would be lost when a standby sends the request on to the active node.
 		if err := req.SetJSONBody(in); err != nil {
@@ -103,9 +180,13 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	var words *api.ResponseError
 	switch {
 	case errors.As(err, &words):
+		c.gate.answered()
 		e := &Error{Method: method, Path: path, Status: words.StatusCode}
 		if words.RawError {
 			e.Hint = "the answer is not Vault's: look at the address, and at what stands in front of it"
+			if strings.Contains(strings.Join(words.Errors, " "), "HTTP request to an HTTPS server") {
+				e.Hint = "the server speaks https, and the address says http"
+			}
 		}
 		for _, w := range words.Errors {
 			if w = tidy(w); !words.RawError && w != "" {
@@ -118,34 +199,31 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 		c.explain(ctx, e)
 		return e
 	case err != nil:
-		return fmt.Errorf("vault: %s %s: %w", method, path, network(err))
-	case out == nil:
+		err = fmt.Errorf("vault: %s %s: %w", method, path, network(err))
+		if !errors.Is(ctx.Err(), context.Canceled) {
+			c.gate.silent(begun, c.now(), c.name, err)
+		}
+		return err
+	}
+	c.gate.answered()
+	if out == nil || resp.StatusCode == http.StatusNoContent {
 		return nil
 	}
 	if err := decode(resp.Body, out); err != nil {
-		return fmt.Errorf("vault: %s %s: the answer is not Vault's JSON: look at the address, and at what stands in front of it", method, path)
+		return fmt.Errorf("vault: %s %s: %w", method, path, errStrange)
 	}
 	return nil
 }
 
-// request builds a request with the token that is right now.
-func (c *Client) request(method, path string) (*api.Request, error) {
-	token := c.token
-	if c.tokenFile != "" {
-		var err error
-		if token, err = readToken(c.tokenFile); err != nil {
-			return nil, fmt.Errorf("token_file: %w", err)
-		}
-	}
-	if token == "" {
-		return nil, errors.New("no token: set token_file in the vault block, or VAULT_TOKEN")
-	}
-	c.tokenMu.Lock()
-	defer c.tokenMu.Unlock()
+// request builds a request. The library keeps the token of the next request in the client, so that
+// two cannot be built at once.
+func (c *Client) request(token, method, path string) *api.Request {
+	c.requests.Lock()
+	defer c.requests.Unlock()
 	if c.vault.Token() != token {
 		c.vault.SetToken(token)
 	}
-	return c.vault.NewRequest(method, "/v1/"+path), nil
+	return c.vault.NewRequest(method, "/v1/"+path)
 }
 
 // explain adds what the status of the node tells, which the answer alone does not.
@@ -154,8 +232,6 @@ func (c *Client) explain(ctx context.Context, e *Error) {
 	case e.Hint != "":
 	case e.Status == http.StatusServiceUnavailable && e.says("sealed"):
 		e.Hint = "unseal it; rotatord tries again by itself"
-	case e.Status == http.StatusForbidden && (e.says("invalid token") || e.says("bad token")):
-		e.Hint = "the Vault token has expired or was revoked: give a new one in token_file or VAULT_TOKEN"
 	case e.Status >= 500:
 		e.Hint = c.node(ctx)
 	}
@@ -163,9 +239,8 @@ func (c *Client) explain(ctx context.Context, e *Error) {
 
 // node asks the node what it is, and says so where that explains a failure.
 func (c *Client) node(ctx context.Context) string {
-	req := c.vault.NewRequest(http.MethodGet, "/v1/sys/health")
+	req := c.request("", http.MethodGet, "sys/health")
 	req.Headers.Del(api.NamespaceHeaderName)
-	req.ClientToken = ""
 	resp, _ := c.vault.RawRequestWithContext(ctx, req) //nolint:staticcheck // see do; every state but active comes with an error too
 	if resp == nil {
 		return ""
@@ -187,14 +262,31 @@ func (c *Client) node(ctx context.Context) string {
 // decode reads one JSON value. Numbers stay as they are written, by being left undecoded.
 func decode(r io.Reader, out any) error { return json.NewDecoder(r).Decode(out) }
 
-// network returns what went wrong without the URL, which a *url.Error would print.
+// network returns what went wrong without the URL, which a *url.Error would print, and what to do
+// where that can be told.
 func network(err error) error {
-	if strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+	text := err.Error()
+	if strings.Contains(text, "server gave HTTP response to HTTPS client") {
 		return errors.New("the server speaks http, and the address says https")
 	}
 	var ue *url.Error
 	if errors.As(err, &ue) {
-		return ue.Err
+		err = ue.Err
+	}
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &unknown):
+		return fmt.Errorf("%w: set ca_cert to the PEM file of the authority that signed the server's certificate, or VAULT_CACERT", err)
+	case errors.As(err, &name):
+		return fmt.Errorf("%w: use a name of the certificate in address, or set tls_server_name", err)
+	case strings.Contains(text, "tls: certificate required"), strings.Contains(text, "tls: bad certificate"):
+		return fmt.Errorf("%w: the server asks for a certificate of ours: set client_cert and client_key", err)
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return fmt.Errorf("%w: look at the address", err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: nothing listens there: look at the address, and at whether Vault runs", err)
 	}
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
+	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/field"
 )
 
@@ -30,7 +30,8 @@ type Connection struct {
 	ClientKey     string         `yaml:"client_key,omitempty"`      // a PEM file; VAULT_CLIENT_KEY
 	TLSServerName string         `yaml:"tls_server_name,omitempty"` // VAULT_TLS_SERVER_NAME
 	Timeout       field.Duration `yaml:"timeout,omitempty"`         // of one request; VAULT_CLIENT_TIMEOUT
-	TokenFile     string         `yaml:"token_file,omitempty"`      // read for each request; VAULT_TOKEN
+	TokenFile     string         `yaml:"token_file,omitempty"`      // a token, as an agent's sink writes it; read for each request; VAULT_TOKEN
+	Auth          *Auth          `yaml:"auth,omitempty"`            // or a login of rotatord's own
 }
 
 // Resolve makes relative paths relative to dir, the folder of the configuration.
@@ -39,6 +40,11 @@ func (c *Connection) Resolve(dir string) {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(dir, *path)
 		}
+	}
+	if c.Auth != nil {
+		auth := *c.Auth
+		auth.resolve(dir)
+		c.Auth = &auth
 	}
 }
 
@@ -51,6 +57,12 @@ func (c *Connection) Validate(p field.Problems) {
 	}
 	if (c.ClientCert == "") != (c.ClientKey == "") {
 		p.Errorf("client_cert and client_key come together")
+	}
+	if c.Auth != nil {
+		c.Auth.validate(p.At("auth"))
+		if c.TokenFile != "" {
+			p.At("token_file").Errorf("gives a token, and auth a login: leave one of them out")
+		}
 	}
 	if c.Namespace != strings.TrimSpace(c.Namespace) {
 		p.At("namespace").Errorf("has blanks around it")
@@ -72,9 +84,16 @@ func checkAddress(address string) error {
 	return nil
 }
 
+// World is what a client needs of the process around it.
+type World struct {
+	Getenv func(string) string // os.Getenv or a stand-in
+	Now    func() time.Time
+}
+
 // Dial makes the client of one connection; all sinks of the connection share it. It sends nothing.
-// getenv is os.Getenv or a stand-in.
-func Dial(c Connection, getenv func(string) string) (*Client, error) {
+// name is the connection's in vaults; "" is the default one.
+func Dial(name string, c Connection, w World) (*Client, error) {
+	getenv := w.Getenv
 	env := func(own string, names ...string) string {
 		for _, name := range names {
 			if own == "" {
@@ -132,13 +151,42 @@ func Dial(c Connection, getenv func(string) string) (*Client, error) {
 		vault.SetNamespace(namespace)
 	}
 	vault.SetWrappingLookupFunc(func(string, string) string { return "" }) // whatever VAULT_WRAP_TTL says
-	config.HttpClient.Transport = capped{config.HttpClient.Transport}
-
-	client := &Client{vault: vault, http: config.HttpClient, timeout: timeout, tokenFile: c.TokenFile, locks: map[string]*keyLock{}}
-	if c.TokenFile == "" {
-		client.token = strings.TrimSpace(getenv(api.EnvVaultToken))
+	if t, ok := config.HttpClient.Transport.(*http.Transport); ok {
+		t.MaxConnsPerHost, t.MaxIdleConnsPerHost = maxConnections, maxConnections
 	}
+	config.HttpClient.Transport = capped{config.HttpClient.Transport}
+	client := &Client{
+		name: strings.TrimSpace("vault "+name) + " at " + address, vault: vault, http: config.HttpClient, timeout: timeout,
+		now: w.Now, getenv: getenv, locks: map[string]*keyLock{}, mounts: map[string]mount{},
+	}
+	client.session = newSession(client, c.Auth.method(), c.given(getenv))
 	return client, nil
+}
+
+// maxConnections bounds the connections to one Vault, however many sinks it has.
+const maxConnections = 16
+
+// Unverified reports whether the environment switches the verification of certificates off.
+func Unverified(getenv func(string) string) bool {
+	off, err := strconv.ParseBool(getenv(api.EnvVaultSkipVerify))
+	return err == nil && off
+}
+
+// given returns what reads the token that is given to rotatord; zero: none is, and who stands in
+// front of Vault may have one.
+func (c *Connection) given(getenv func(string) string) func() (rotator.Secret, error) {
+	if c.TokenFile == "" {
+		token := rotator.NewSecret(strings.TrimSpace(getenv(api.EnvVaultToken)))
+		return func() (rotator.Secret, error) { return token, nil }
+	}
+	ref := field.SecretRef{File: c.TokenFile}
+	return func() (rotator.Secret, error) {
+		text, err := ref.Read(getenv)
+		if err != nil {
+			return rotator.Secret{}, fmt.Errorf("vault: token_file: %w", err)
+		}
+		return rotator.NewSecret(text), nil
+	}
 }
 
 func (c *Connection) timeout(getenv func(string) string) (time.Duration, error) {
@@ -157,11 +205,6 @@ func (c *Connection) timeout(getenv func(string) string) (time.Duration, error) 
 		return 0, fmt.Errorf("%s must be a number of seconds, or a duration like 30s", api.EnvVaultClientTimeout)
 	}
 	return d, nil
-}
-
-// readToken returns what the token file holds now.
-func readToken(path string) (string, error) {
-	return field.SecretRef{File: path}.Read(os.Getenv)
 }
 
 // capped ends a response body that no Vault would send.

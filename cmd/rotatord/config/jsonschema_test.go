@@ -21,6 +21,7 @@ import (
 	"github.com/rotatord/rotatord/rotator/field"
 	"github.com/rotatord/rotatord/rotator/sitegpt"
 	"github.com/rotatord/rotatord/sinks"
+	"github.com/rotatord/rotatord/sinks/vaultkv"
 )
 
 // module is where our packages begin, seen from this one.
@@ -158,7 +159,7 @@ func (s *schemer) value(of reflect.Type) object {
 		return object{{"type", []string{"string", "integer"}}, {"pattern", `^(0|([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h|d|w))+)$`}, {"examples", []string{"90s", "36h", "7d"}}}
 	case reflect.TypeFor[field.Mode]():
 		return object{{"type", "string"}, {"pattern", "^[0-7]{3,4}$"}, {"examples", []string{"0640"}}}
-	case reflect.TypeFor[field.SecretRef]():
+	case reflect.TypeFor[field.SecretRef](), reflect.TypeFor[vaultkv.Auth]():
 		o := s.mapping(of)
 		return append(o, member{"minProperties", 1}, member{"maxProperties", 1})
 	}

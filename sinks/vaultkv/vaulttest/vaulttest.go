@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -159,6 +160,21 @@ func (s *Server) Unseal(t testing.TB) {
 // Do sends a request as root and returns the answer's status and JSON body.
 func (s *Server) Do(t testing.TB, method, path string, body any) (int, map[string]any) {
 	t.Helper()
+	return s.do(t, method, path, body, nil)
+}
+
+// wrapped sends a request whose answer Vault wraps.
+func (s *Server) wrapped(t testing.TB, method, path string) map[string]any {
+	t.Helper()
+	status, out := s.do(t, method, path, nil, http.Header{"X-Vault-Wrap-Ttl": {"60"}})
+	if status >= 300 {
+		t.Fatalf("vaulttest: %s %s: %d %v", method, path, status, out["errors"])
+	}
+	return out
+}
+
+func (s *Server) do(t testing.TB, method, path string, body any, header http.Header) (int, map[string]any) {
+	t.Helper()
 	var in io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -171,6 +187,7 @@ func (s *Server) Do(t testing.TB, method, path string, body any) (int, map[strin
 	if err != nil {
 		t.Fatal(err)
 	}
+	maps.Copy(req.Header, header)
 	req.Header.Set("X-Vault-Token", s.Root)
 	if method == http.MethodPatch {
 		req.Header.Set("Content-Type", "application/merge-patch+json")
