@@ -644,6 +644,14 @@ func TestDialRefuses(t *testing.T) {
 	}
 }
 
+// newServer serves what no test Vault does, and returns its address.
+func newServer(t *testing.T, h http.HandlerFunc) string {
+	t.Helper()
+	srv := httptest.NewServer(h)
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
 // fake serves what no test Vault does: broken nodes, and answers that are not Vault's.
 func fake(t *testing.T, h http.HandlerFunc) *vaultkv.Sink {
 	t.Helper()
