@@ -231,6 +231,9 @@ func (e *Engine) at(ctx context.Context, o *Outlet, doing string, f func(context
 		defer cancel()
 	}
 	err := guard(func() error { return f(ctx) })
+	if what := outageOf(err); what != "" {
+		e.outages.note(o, what, e.c.Now(), err)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -269,7 +272,7 @@ func (e *Engine) createFailed(ctx context.Context, w *work, doing string, asked 
 		at := r.Create.fail(w.name+"/create", now, entry.left(&rec, now, 0), retryAfter(err), err)
 		r.Problem, r.AskTried = doing, asked
 		r.OnRemove, r.Overlap = entry.OnRemove, entry.Timing.Overlap
-		return []Event{{Kind: EventFailed, Detail: doing, Error: err.Error(), Next: at}}
+		return []Event{{Kind: EventFailed, Detail: doing, Error: err.Error(), Outage: outageOf(err), Next: at}}
 	})
 }
 

@@ -289,7 +289,7 @@ func (d *describer) creation(g *Generation, step Step, due bool) {
 		if g == nil {
 			what = map[bool]string{true: "has no working token: ", false: "has no token yet: "}[r.served(-1)] + what
 		}
-		d.problem(Problem{Kind: kind, What: what, Error: r.Create.Error, Since: r.Create.Since, Next: r.Create.At, Breaks: d.breaks(), Failing: true})
+		d.problem(Problem{Kind: kind, What: what, Error: r.Create.Error, Since: r.Create.Since, Next: r.Create.next(), Breaks: d.breaks(), Failing: true})
 	} else if g == nil && r.served(-1) {
 		d.problem(Problem{Kind: ProblemNoToken, What: "has no working token", Breaks: now, Failing: true})
 	}
@@ -323,7 +323,7 @@ func (d *describer) sinks(number int) {
 		s := d.r.Sink(o.Place)
 		st := SinkStatus{Name: o.Name, Kind: o.Kind, Place: o.Place, Required: o.Required, State: "empty"}
 		if s != nil {
-			st.Generation, st.Proven, st.Since, st.Error, st.Next = s.Holds, s.Proven, s.Since, s.Retry.Error, s.Retry.At
+			st.Generation, st.Proven, st.Since, st.Error, st.Next = s.Holds, s.Proven, s.Since, s.Retry.Error, s.Retry.next()
 			switch {
 			case s.Held != "":
 				st.State = "held"
@@ -342,7 +342,7 @@ func (d *describer) sinks(number int) {
 				}
 				d.problem(Problem{
 					Kind: ProblemSink, Sink: o.Name, What: "does not take the token", Error: s.Retry.Error,
-					Since: s.Retry.Since, Next: s.Retry.At, Breaks: breaks, Failing: true,
+					Since: s.Retry.Since, Next: s.Retry.next(), Breaks: breaks, Failing: true,
 				})
 			} else if s.Unread != "" {
 				d.problem(Problem{Kind: ProblemUnread, Sink: o.Name, What: "cannot be read back", Error: s.Unread, Failing: true})

@@ -29,6 +29,8 @@ type Engine struct {
 	lists  lister
 	sweeps sweeper
 
+	outages outages
+
 	clock       sync.Mutex // held while the API is asked for its time
 	clockError  error      // why the last such question failed; nil: it did not
 	clockFailed time.Time
@@ -176,6 +178,7 @@ func (e *Engine) Load(ctx context.Context, entries []Entry) error {
 			})
 		}
 	}
+	e.outages.forget()
 	for _, en := range entries {
 		if en.Settle == 0 {
 			en.Settle = e.settle()
@@ -273,9 +276,12 @@ func (e *Engine) Look(soft, hard context.Context) time.Time {
 	if e.sweep(soft, hard) {
 		return time.Time{} // the first look at the list comes before any create; it dispatches when it is done
 	}
+	ask := e.askOutages(soft, hard)
 	wake := e.dispatch(soft, hard)
-	if at := e.sweeps.next(); wake.IsZero() || at.Before(wake) {
-		return at
+	for _, at := range []time.Time{e.sweeps.next(), ask} {
+		if !at.IsZero() && (wake.IsZero() || at.Before(wake)) {
+			wake = at
+		}
 	}
 	return wake
 }
@@ -413,6 +419,11 @@ func (e *Engine) Due() (names []string, wake time.Time, ok bool) {
 			if w.rec.Adopt { // the next look at the list brings it on
 				at, some = e.sweeps.next(), true
 			}
+			w.rec.retries(func(t *Retry) { // its end brings it on
+				if again, lasts := e.outages.lasts(t.Outage); lasts && (!some || again.Before(at)) {
+					at, some = again, true
+				}
+			})
 			if some && (!ok || at.Before(wake)) {
 				wake, ok = at, true
 			}
@@ -512,6 +523,9 @@ func (e *Engine) drive(soft, hard context.Context, w *work) {
 			}
 		}
 		if failed = e.overslept(ctx, w); failed != nil {
+			return
+		}
+		if failed = e.recover(ctx, w); failed != nil {
 			return
 		}
 		entry, rec := w.view()
@@ -720,13 +734,20 @@ func (g *Generation) about(kind EventKind) Event {
 	return Event{Kind: kind, Generation: g.Number, Label: g.Label, ID: g.ID, Expires: g.Expires}
 }
 
+// patience is the number of failures after which a backoff is at its longest.
+const patience = 20
+
 // fail counts one more failure and sets the next instant; it returns it.
 func (t *Retry) fail(key string, now time.Time, left, atLeast time.Duration, err error) time.Time {
 	if t.Tries == 0 {
 		t.Since = now
 	}
 	t.Tries++
-	t.At = now.Add(max(backoff(key, t.Tries, left), min(atLeast, time.Hour)))
+	n := t.Tries
+	if t.Outage = outageOf(err); t.Outage != "" {
+		n = patience // its end is asked for by the engine, for all
+	}
+	t.At = now.Add(max(backoff(key, n, left), min(atLeast, time.Hour)))
 	t.Error = err.Error()
 	return t.At
 }

@@ -16,6 +16,7 @@ type Event struct {
 	Sink       string    `json:"sink,omitempty"`   // its name for people
 	Detail     string    `json:"detail,omitempty"` // why, in words
 	Error      string    `json:"error,omitempty"`  // what failed
+	Outage     string    `json:"outage,omitempty"` // what is out, where that is why it failed
 	Next       time.Time `json:"next,omitzero"`    // the next try, or what happens next
 	By         string    `json:"by,omitempty"`     // the OS user of a command
 }

@@ -51,11 +51,11 @@ func (e *Engine) noPlaintext(ctx context.Context, w *work, g Generation, err err
 		return e.save(ctx, w, func(r *Record) []Event {
 			p := r.Generation(g.Number)
 			ev := p.about(EventFailed)
-			ev.Detail, ev.Error = "look for a copy to push from", err.Error()
+			ev.Detail, ev.Error, ev.Outage = "look for a copy to push from", err.Error(), outageOf(err)
 			at := p.Retry.fail(w.name+"/copy", now, entry.left(&rec, now, g.Number), 0, err)
 			for i := range entry.Outlets {
 				if s := r.sink(entry.Outlets[i].Place); !s.has(g.Number) {
-					s.Retry.At = maxTime(s.Retry.At, at)
+					s.Retry.At, s.Retry.Outage = maxTime(s.Retry.At, at), ev.Outage
 				}
 			}
 			ev.Next = at
@@ -139,7 +139,7 @@ func (e *Engine) push(ctx context.Context, w *work, n int, places []string) erro
 				events = append(events, ev)
 			case verdicts[i] != nil:
 				at := s.Retry.fail(o.Place, now, left, 0, verdicts[i])
-				events = append(events, Event{Kind: EventFailed, Generation: n, Place: o.Place, Sink: o.Name, Detail: "push", Error: verdicts[i].Error(), Next: at})
+				events = append(events, Event{Kind: EventFailed, Generation: n, Place: o.Place, Sink: o.Name, Detail: "push", Error: verdicts[i].Error(), Outage: outageOf(verdicts[i]), Next: at})
 			default:
 				s.Begun = n
 				ready = append(ready, o)
@@ -238,7 +238,7 @@ func (e *Engine) pushOne(ctx context.Context, w *work, g Generation, o *Outlet, 
 		s := r.sink(o.Place)
 		if err != nil {
 			at := s.Retry.fail(o.Place, now, left, 0, err)
-			return []Event{{Kind: EventFailed, Generation: g.Number, Place: o.Place, Sink: o.Name, Detail: "push", Error: err.Error(), Next: at}}
+			return []Event{{Kind: EventFailed, Generation: g.Number, Place: o.Place, Sink: o.Name, Detail: "push", Error: err.Error(), Outage: outageOf(err), Next: at}}
 		}
 		s.holds(g.Number, now, proven)
 		return []Event{pushed(&g, o, "")}

@@ -105,10 +105,11 @@ type Generation struct {
 
 // Retry is one step's backoff: an instant, not a sleep.
 type Retry struct {
-	Tries int       `json:"tries,omitempty"` // failures in a row
-	At    time.Time `json:"at,omitzero"`     // not before
-	Error string    `json:"error,omitempty"` // of the last failure
-	Since time.Time `json:"since,omitzero"`  // of the first failure in a row
+	Tries  int       `json:"tries,omitempty"`  // failures in a row
+	At     time.Time `json:"at,omitzero"`      // not before
+	Error  string    `json:"error,omitempty"`  // of the last failure
+	Since  time.Time `json:"since,omitzero"`   // of the first failure in a row
+	Outage string    `json:"outage,omitempty"` // what is out, where that is why: its end comes before At
 }
 
 // Cause says why a generation was created.
