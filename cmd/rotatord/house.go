@@ -153,7 +153,7 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.store, err = store.Open(ctx, dir, store.Options{Told: tell(log)}); err != nil {
+	if b.store, err = store.Open(ctx, dir, store.Options{Told: tell(log, h.kind == store.Daemon)}); err != nil {
 		return nil, err
 	}
 	if refused != nil {

@@ -54,8 +54,9 @@ func terminal(w io.Writer) bool {
 	return ok && isatty.IsTerminal(f.Fd())
 }
 
-// tell logs what happened: one line for each event that matters to a person.
-func tell(log *slog.Logger) func([]rotator.Event) {
+// tell logs what happened: one line for each event that matters to a person. Where outages are told
+// of by themselves, what each token meets of them does not.
+func tell(log *slog.Logger, outages bool) func([]rotator.Event) {
 	return func(events []rotator.Event) {
 		for _, ev := range events {
 			level, msg := slog.LevelInfo, ""
@@ -64,6 +65,9 @@ func tell(log *slog.Logger) func([]rotator.Event) {
 				level, msg = slog.LevelDebug, string(ev.Kind)
 			case rotator.EventFailed:
 				level, msg = slog.LevelWarn, ev.Detail+" failed"
+				if outages && ev.Outage != "" {
+					level = slog.LevelDebug
+				}
 			case rotator.EventRefused:
 				level, msg = slog.LevelWarn, "create was refused"
 			case rotator.EventLimited:

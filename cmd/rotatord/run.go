@@ -101,7 +101,7 @@ func (a *app) daemon(ctx context.Context, acceptAccount bool) error {
 	manager.warn(b.log, a.getenv)
 	edits := &reloader{house: b, manager: manager, hangup: hangup}
 	edits.begin(soft)
-	s := &service{house: b, manager: manager, edits: edits, pulse: monitor.NewPulse(a.now)}
+	s := &service{house: b, manager: manager, edits: edits, pulse: monitor.NewPulse(a.now), outages: newOutageLog(b.log, a.now)}
 	shut, err := s.listen()
 	if err != nil {
 		manager.describe("not started: " + err.Error())

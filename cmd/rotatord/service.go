@@ -32,6 +32,7 @@ type service struct {
 	manager *supervisor
 	edits   *reloader
 	pulse   *monitor.Pulse
+	outages *outageLog
 
 	ready, stopping atomic.Bool
 
@@ -64,6 +65,7 @@ func (s *service) beat(ctx, hard context.Context) {
 // look does what is due.
 func (s *service) look(ctx, hard context.Context) {
 	s.engine.Look(ctx, hard)
+	s.outages.look(s.engine.Outages())
 	now := s.a.now()
 	if now.Sub(s.pruned) > 24*time.Hour {
 		s.pruned = now

@@ -330,6 +330,6 @@ func (c *Client) lock(ctx context.Context, key string) (unlock func(), err error
 		return func() { <-l.held; leave() }, nil
 	case <-ctx.Done():
 		leave()
-		return nil, fmt.Errorf("vault: wait for another push to %s: %w", key, ctx.Err())
+		return nil, fmt.Errorf("vault: wait for somebody else of ours at %s: %w", key, ctx.Err())
 	}
 }

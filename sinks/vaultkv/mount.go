@@ -20,11 +20,16 @@ const mountFresh = time.Minute
 // lookup asks Vault which version of KV is mounted, unless it said so not longer ago than fresh.
 // Any token with a permission below the mount may ask.
 func (c *Client) lookup(ctx context.Context, name string, fresh time.Duration) (int, error) {
-	c.mountsMu.Lock()
-	m, known := c.mounts[name]
-	c.mountsMu.Unlock()
-	if known && c.now().Sub(m.at) < fresh {
-		return m.version, nil
+	if version := c.mounted(name, fresh); version != 0 {
+		return version, nil
+	}
+	unlock, err := c.lock(ctx, "mount "+name)
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	if version := c.mounted(name, fresh); version != 0 { // who was faster has asked
+		return version, nil
 	}
 	var answer struct {
 		Data struct {
@@ -46,6 +51,16 @@ func (c *Client) lookup(ctx context.Context, name string, fresh time.Duration) (
 	c.mounts[name] = mount{version, c.now()}
 	c.mountsMu.Unlock()
 	return version, nil
+}
+
+// mounted returns what is known of a mount for less than fresh; 0: nothing.
+func (c *Client) mounted(name string, fresh time.Duration) int {
+	c.mountsMu.Lock()
+	defer c.mountsMu.Unlock()
+	if m, ok := c.mounts[name]; ok && c.now().Sub(m.at) < fresh {
+		return m.version
+	}
+	return 0
 }
 
 // forgetMount makes the next lookup ask again.
