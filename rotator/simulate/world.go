@@ -625,3 +625,32 @@ func (s *Sink) Read(ctx context.Context) (out rotator.Secret, err error) {
 	}
 	return out, err
 }
+
+// Around puts a sink from outside into this world, a real Vault for one: its calls are counted, cut
+// and made to fail like those of all others.
+func (w *World) Around(place string, s rotator.Sink) rotator.Sink { return &guest{w, place, s} }
+
+type guest struct {
+	w     *World
+	place string
+	sink  rotator.Sink
+}
+
+func (g *guest) Check(ctx context.Context) error {
+	return g.w.call(ctx, "check "+g.place, func(Fault) error { return g.sink.Check(ctx) })
+}
+
+func (g *guest) Push(ctx context.Context, gen rotator.Generation, v rotator.Secret) error {
+	return g.w.call(ctx, "push "+g.place, func(Fault) error { return g.sink.Push(ctx, gen, v) })
+}
+
+func (g *guest) Read(ctx context.Context) (out rotator.Secret, err error) {
+	err = g.w.call(ctx, "read "+g.place, func(Fault) (err error) {
+		out, err = g.sink.Read(ctx)
+		return err
+	})
+	if err != nil {
+		out = rotator.Secret{}
+	}
+	return out, err
+}

@@ -76,7 +76,7 @@ func secret(t *testing.T, s *vaulttest.Server, path string) (map[string]any, str
 }
 
 func TestConformance(t *testing.T) {
-	vault := vaulttest.Start(t)
+	vault := vaulttest.Start(t, vaulttest.TLS())
 	vault.Mount(t, "kv1", "1")
 	places := 0
 
