@@ -4,6 +4,7 @@
 package sinks
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"maps"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -200,6 +202,8 @@ type World struct {
 	Logger *slog.Logger        // of what programs print, and of warnings
 	Getenv func(string) string // os.Getenv or a stand-in
 	Now    func() time.Time
+	// Peek is for who only looks, and must not use up what works only once.
+	Peek bool
 }
 
 // shared is a client that openers share, as long as one of them has it.
@@ -280,7 +284,7 @@ func (o *Opener) vault(name string) (*vaultkv.Client, error) {
 		o.clients[name] = c.keep()
 		return c.Client, nil
 	}
-	c, err := vaultkv.Dial(name, connection, vaultkv.World{Getenv: o.w.Getenv, Now: o.w.Now})
+	c, err := vaultkv.Dial(name, connection, vaultkv.World{Getenv: o.w.Getenv, Now: o.w.Now, Peek: o.w.Peek})
 	if err != nil {
 		return nil, err
 	}
@@ -300,4 +304,36 @@ func (o *Opener) Close() {
 		c.drop()
 	}
 	clear(o.clients)
+}
+
+// Finding is what a look at something that many sinks share has found.
+type Finding struct {
+	What   string // the same as that of a rotator.OutageError
+	Says   string // what is so
+	Doubts string // what works, and should not stay so; "" is nothing
+	Err    error  // why it does not work
+	Peeked bool   // whether it works was not tried, since that would use something up
+}
+
+// Examine looks at everything that the opened sinks share: each Vault and the login there.
+func (o *Opener) Examine(ctx context.Context) []Finding {
+	o.mu.Lock()
+	clients := maps.Clone(o.clients)
+	o.mu.Unlock()
+	var out []Finding
+	for _, name := range slices.Sorted(maps.Keys(clients)) {
+		c := clients[name]
+		x, err := c.Examine(ctx)
+		out = append(out, Finding{What: c.Name(), Says: x.Says, Doubts: x.Doubts, Err: err, Peeked: x.Peeked})
+	}
+	return out
+}
+
+// Advice says what a sink can do without, and what it would be better to give it; it follows a Check
+// that found nothing wrong. "" is nothing.
+func Advice(s rotator.Sink) string {
+	if v, ok := s.(*vaultkv.Sink); ok {
+		return v.Advice()
+	}
+	return ""
 }

@@ -183,7 +183,7 @@ Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage or configuration
 	}
 	group("daily", a.statusCommand(), a.planCommand(), a.rotateCommand(), a.historyCommand())
 	group("night", a.identifyCommand(), a.adoptCommand(), a.orphansCommand(), a.revokeCommand(), a.pauseCommand(), a.newInstanceCommand())
-	group("setup", a.validateCommand(), a.drillCommand(), a.simulateCommand(), a.sandboxCommand(), a.schemaCommand())
+	group("setup", a.validateCommand(), a.doctorCommand(), a.drillCommand(), a.simulateCommand(), a.sandboxCommand(), a.schemaCommand())
 	group("rest", a.runCommand(), a.onceCommand(), a.reloadCommand(), a.healthCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("rest")
 	root.SetCompletionCommandGroupID("rest")

@@ -76,7 +76,7 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 			if err != nil {
 				return nil, err
 			}
-			opener = sinks.NewOpener(c.Connections(), sinks.World{Logger: log, Getenv: a.getenv, Now: a.now})
+			opener = sinks.NewOpener(c.Connections(), sinks.World{Logger: log, Getenv: a.getenv, Now: a.now, Peek: true})
 		}
 		return opener.Open(s)
 	})
@@ -174,37 +174,43 @@ func (a *app) plan(ctx context.Context, o planOptions) error {
 func preview(ctx context.Context, e *rotator.Entry, r *rotator.Record, l *look, now time.Time) []plannedSink {
 	var out []plannedSink
 	for i := range e.Outlets {
-		o := &e.Outlets[i]
-		say := func(refuses bool, format string, args ...any) {
-			out = append(out, plannedSink{Name: o.Name, Says: fmt.Sprintf(format, args...), Refuses: refuses, place: o.Place})
-		}
-		ctx, cancel := context.WithTimeout(ctx, o.Timeout)
-		if err := o.Sink.Check(ctx); err != nil {
-			say(true, "a push would not work: %v", err)
-			cancel()
-			continue
-		}
-		value, err := o.Sink.Read(ctx)
-		cancel()
-		s := r.Sink(o.Place)
-		switch {
-		case errors.Is(err, errors.ErrUnsupported):
-		case err != nil:
-			say(true, "cannot be read: %v", err)
-		case s != nil && s.Ever:
-			if says, changes := l.drift(e, r, s, value, now); says != "" {
-				out = append(out, plannedSink{Name: o.Name, Says: says, Changes: changes, place: o.Place})
-			}
-		case value.IsZero():
-		case value.IsToken():
-			say(false, "holds a token that rotatord did not put there: it would be taken over")
-		case o.TakeOver:
-			say(false, "holds a value that is no token: it would be overwritten (take_over)")
-		default:
-			say(true, "holds a value that is no token, and nothing is created: say take_over: true, or empty it")
+		if says, _ := inspect(ctx, e, r, l, &e.Outlets[i], now); says != nil {
+			out = append(out, *says)
 		}
 	}
 	return out
+}
+
+// inspect looks into one sink; nil: there is nothing to say of it. err is why it refuses, where that
+// is an error.
+func inspect(ctx context.Context, e *rotator.Entry, r *rotator.Record, l *look, o *rotator.Outlet, now time.Time) (says *plannedSink, err error) {
+	say := func(refuses bool, format string, args ...any) *plannedSink {
+		return &plannedSink{Name: o.Name, Says: fmt.Sprintf(format, args...), Refuses: refuses, place: o.Place}
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	if err := o.Sink.Check(ctx); err != nil {
+		return say(true, "a push would not work: %v", err), err
+	}
+	value, err := o.Sink.Read(ctx)
+	s := r.Sink(o.Place)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+	case err != nil:
+		return say(true, "cannot be read: %v", err), err
+	case s != nil && s.Ever:
+		if says, changes := l.drift(e, r, s, value, now); says != "" {
+			return &plannedSink{Name: o.Name, Says: says, Changes: changes, place: o.Place}, nil
+		}
+	case value.IsZero():
+	case value.IsToken():
+		return say(false, "holds a token that rotatord did not put there: it would be taken over"), nil
+	case o.TakeOver:
+		return say(false, "holds a value that is no token: it would be overwritten (take_over)"), nil
+	default:
+		return say(true, "holds a value that is no token, and nothing is created: say take_over: true, or empty it"), nil
+	}
+	return nil, nil
 }
 
 // drift says how the value of a sink that once held a token of ours differs from what its record

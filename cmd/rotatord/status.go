@@ -453,11 +453,11 @@ func hint(p rotator.Problem, running bool) string {
 	switch p.Kind {
 	case rotator.ProblemSink, rotator.ProblemUnread:
 		if !running {
-			return "→ mend the sink; the next run or once then fills it, without a new token"
+			return "→ mend the sink (rotatord doctor tries it); the next run or once then fills it, without a new token"
 		}
-		return "→ mend the sink; it is filled by itself then, without a new token"
+		return "→ mend the sink (rotatord doctor tries it); it is filled by itself then, without a new token"
 	case rotator.ProblemPreflight:
-		return "→ mend the sink; then: rotatord rotate " + p.Token + " (or wait for the next try)"
+		return "→ mend the sink (rotatord doctor tries it); then: rotatord rotate " + p.Token + " (or wait for the next try)"
 	case rotator.ProblemOwnExpiry:
 		return "→ put another one, with tokens:write and tokens:read, where rotatord finds it: it is taken at once. Or let rotatord rotate it: management: {schedule: \"@monthly\"}"
 	case rotator.ProblemManagement:

@@ -93,17 +93,22 @@ func enter(dir string, euid int) (string, error) {
 		}
 		return "", fmt.Errorf("make the state folder %s for %s: %w", dir, userName(euid), advise(filepath.Dir(dir), err))
 	}
+	return dir, allowed(dir, euid)
+}
+
+// allowed says why euid may not work in the state folder dir.
+func allowed(dir string, euid int) error {
 	st, err := os.Stat(dir)
 	if err != nil {
-		return "", fmt.Errorf("the state folder: %w", err)
+		return fmt.Errorf("the state folder: %w", err)
 	}
 	if !st.IsDir() {
-		return "", fmt.Errorf("the state folder %s is not a folder: name another one", dir)
+		return fmt.Errorf("the state folder %s is not a folder: name another one", dir)
 	}
 	// A mounted volume may belong to root and be handed to its user by group: then the files
 	// tell. root itself is never such a user.
 	if owner := uid(st); owner != euid && (euid == 0 || st.Mode().Perm()&0o022 == 0) {
-		return "", ownerError(dir, dir, owner, euid)
+		return ownerError(dir, dir, owner, euid)
 	}
 	for _, name := range []string{File, File + "-wal", File + "-shm", LockFile} {
 		path := filepath.Join(dir, name)
@@ -111,14 +116,14 @@ func enter(dir string, euid int) (string, error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			return "", fmt.Errorf("the state folder: %w", err)
+			return fmt.Errorf("the state folder: %w", err)
 		case !st.Mode().IsRegular():
-			return "", fmt.Errorf("%s is not a regular file: move it away, or name another state folder", path)
+			return fmt.Errorf("%s is not a regular file: move it away, or name another state folder", path)
 		case uid(st) != euid:
-			return "", ownerError(dir, path, uid(st), euid)
+			return ownerError(dir, path, uid(st), euid)
 		}
 	}
-	return dir, nil
+	return nil
 }
 
 // forbidden names the user who may look into dir, where the system says only that this one may not.

@@ -33,6 +33,7 @@ type Client struct {
 	now     func() time.Time
 	getenv  func(string) string
 	session *session
+	peek    bool // use nothing up
 	gate    gate
 
 	requests sync.Mutex // held while a request is built

@@ -88,6 +88,8 @@ func checkAddress(address string) error {
 type World struct {
 	Getenv func(string) string // os.Getenv or a stand-in
 	Now    func() time.Time
+	// Peek is for who only looks: no wrapped secret id is used up, which could be done only once.
+	Peek bool
 }
 
 // Dial makes the client of one connection; all sinks of the connection share it. It sends nothing.
@@ -157,7 +159,7 @@ func Dial(name string, c Connection, w World) (*Client, error) {
 	config.HttpClient.Transport = capped{config.HttpClient.Transport}
 	client := &Client{
 		name: strings.TrimSpace("vault "+name) + " at " + address, vault: vault, http: config.HttpClient, timeout: timeout,
-		now: w.Now, getenv: getenv, locks: map[string]*keyLock{}, mounts: map[string]mount{},
+		now: w.Now, getenv: getenv, peek: w.Peek, locks: map[string]*keyLock{}, mounts: map[string]mount{},
 	}
 	client.session = newSession(client, c.Auth.method(), c.given(getenv))
 	return client, nil

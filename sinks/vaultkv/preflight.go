@@ -39,6 +39,7 @@ func (s *Sink) Check(ctx context.Context) error {
 	if allowed.data != nil {
 		s.noMeta = !can(allowed.metadata, "read")
 		s.noPatch = !can(allowed.data, "patch")
+		s.advise(allowed)
 		if !can(allowed.data, "read") {
 			return s.lacks("read")
 		}
@@ -68,6 +69,23 @@ func (s *Sink) Check(ctx context.Context) error {
 	}
 	return nil
 }
+
+// advise notes what the policy would better allow.
+func (s *Sink) advise(allowed capabilities) {
+	s.advice = nil
+	if s.version != 2 {
+		return
+	}
+	if s.noMeta {
+		s.advice = append(s.advice, "the policy does not allow to read "+s.metadataPath()+", so every reading back fetches the secret itself: allow \"read\" there")
+	}
+	if s.config.Metadata && !can(allowed.metadata, "patch") {
+		s.advice = append(s.advice, "metadata: true, and the policy does not allow to change "+s.metadataPath()+", so nothing is written there: allow \"patch\" there")
+	}
+}
+
+// Advice says what the last Check would have liked the policy to allow, and can do without.
+func (s *Sink) Advice() string { return strings.Join(s.advice, "; ") }
 
 // changes are the capabilities of which one is needed to change a secret that is there.
 func (s *Sink) changes() []string {

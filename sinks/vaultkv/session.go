@@ -175,6 +175,9 @@ type answer struct {
 func (s *session) ask(ctx context.Context, credentials map[string]string) (Grant, error) {
 	m := s.method
 	if m.wrapped {
+		if s.client.peek {
+			return Grant{}, fmt.Errorf("vault: %w", errPeek)
+		}
 		if err := s.client.unwrap(ctx, m, &s.wrap, credentials); err != nil {
 			return Grant{}, err
 		}

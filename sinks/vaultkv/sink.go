@@ -23,7 +23,7 @@ type Sink struct {
 	noMeta  bool // the metadata may not be read
 	last    sighting
 
-	undescribed error // why the custom metadata could not be written
+	advice []string // of the last Check
 }
 
 // sighting is what the sink was last seen to hold. It is only ever a hint for a write, which names
