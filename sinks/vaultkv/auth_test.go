@@ -255,10 +255,10 @@ func TestJWT(t *testing.T) {
 
 func TestKubernetes(t *testing.T) {
 	vault := vaulttest.Start(t)
-	account := vault.Kubernetes(t, rules)
+	cluster := vault.Kubernetes(t, rules)
 	path := filepath.Join(t.TempDir(), "token")
 	auth := &vaultkv.Auth{Kubernetes: &vaultkv.Kubernetes{Role: "rotatord", TokenFile: path}}
-	account(path, "tokens", "rotatord")
+	cluster.Account(t, path, "tokens", "rotatord")
 	client := connect(t, vault, auth)
 	s := team(client, "app")
 	if err := push(t, s, "sgpt_one"); err != nil {
@@ -266,12 +266,12 @@ func TestKubernetes(t *testing.T) {
 	}
 	holds(t, s, "sgpt_one")
 
-	account(path, "tokens", "rotatord") // the kubelet replaces it every hour
+	cluster.Account(t, path, "tokens", "rotatord") // the kubelet replaces it every hour
 	vault.Must(t, http.MethodPut, "sys/leases/revoke-prefix/auth/kubernetes", nil)
 	if err := push(t, s, "sgpt_two"); err != nil {
 		t.Errorf("with a new service account token: %v", err)
 	}
-	account(path, "default", "default")
+	cluster.Account(t, path, "default", "default")
 	err := team(connect(t, vault, auth), "app").Check(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "does it bind this pod's service account and namespace?") {
 		t.Errorf("another service account: %v", err)

@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 )
@@ -87,14 +88,21 @@ func (s *Server) JWT(t testing.TB, policy string) (sign func(path, subject strin
 	}
 }
 
-// Kubernetes mounts the Kubernetes method at kubernetes, with a role named rotatord that binds the
-// service account rotatord in the namespace tokens. The cluster is a stand-in that answers token
-// reviews. account writes the token of a service account into a file.
-func (s *Server) Kubernetes(t testing.TB, policy string) (account func(path, namespace, name string)) {
+// Cluster is a stand-in of a Kubernetes API server: it answers token reviews.
+type Cluster struct {
+	URL, CACert string // CACert is a PEM file
+
+	key *ecdsa.PrivateKey
+
+	mu       sync.Mutex
+	accounts map[string][2]string
+}
+
+// Kubernetes starts a cluster.
+func Kubernetes(t testing.TB) *Cluster {
 	t.Helper()
-	key := newKey(t)
-	accounts := map[string][2]string{}
-	cluster := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	c := &Cluster{key: newKey(t), accounts: map[string][2]string{}}
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var review struct {
 			Spec struct {
 				Token string `json:"token"`
@@ -105,7 +113,10 @@ func (s *Server) Kubernetes(t testing.TB, policy string) (account func(path, nam
 			return
 		}
 		status := map[string]any{"authenticated": false, "error": "no such token"}
-		if a, ok := accounts[review.Spec.Token]; ok {
+		c.mu.Lock()
+		a, ok := c.accounts[review.Spec.Token]
+		c.mu.Unlock()
+		if ok {
 			status = map[string]any{"authenticated": true, "audiences": []string{"vault"}, "user": map[string]any{
 				"username": "system:serviceaccount:" + a[0] + ":" + a[1], "uid": "uid-" + a[1],
 				"groups": []string{"system:serviceaccounts", "system:serviceaccounts:" + a[0], "system:authenticated"},
@@ -115,25 +126,44 @@ func (s *Server) Kubernetes(t testing.TB, policy string) (account func(path, nam
 		w.WriteHeader(http.StatusCreated)
 		_ = json.NewEncoder(w).Encode(map[string]any{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status})
 	}))
-	t.Cleanup(cluster.Close)
+	t.Cleanup(srv.Close)
+	c.URL, c.CACert = srv.URL, filepath.Join(t.TempDir(), "cluster.pem")
+	write(t, c.CACert, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})))
+	return c
+}
+
+// Account writes the token of a service account into a file, as the kubelet does.
+func (c *Cluster) Account(t testing.TB, path, namespace, name string) {
+	t.Helper()
+	now := time.Now()
+	token := Sign(t, c.key, map[string]any{
+		"iss": "https://kubernetes.default.svc", "sub": "system:serviceaccount:" + namespace + ":" + name,
+		"aud": []string{"vault"}, "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
+		"kubernetes.io": map[string]any{"namespace": namespace, "serviceaccount": map[string]string{"name": name, "uid": "uid-" + name}},
+	})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.accounts[token] = [2]string{namespace, name}
+	write(t, path, token)
+}
+
+// Kubernetes mounts the Kubernetes method at kubernetes, with a role named rotatord that has this
+// policy and binds the service account rotatord in the namespace tokens of a cluster.
+func (s *Server) Kubernetes(t testing.TB, policy string) *Cluster {
+	t.Helper()
+	c := Kubernetes(t)
+	ca, err := os.ReadFile(c.CACert)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.Must(t, http.MethodPost, "sys/auth/kubernetes", map[string]any{"type": "kubernetes"})
 	s.Must(t, http.MethodPost, "auth/kubernetes/config", map[string]any{
-		"kubernetes_host": cluster.URL, "disable_local_ca_jwt": true, "kubernetes_ca_cert": "",
+		"kubernetes_host": c.URL, "disable_local_ca_jwt": true, "kubernetes_ca_cert": string(ca),
 	})
 	s.role(t, "kubernetes", policy, map[string]any{
 		"bound_service_account_names": "rotatord", "bound_service_account_namespaces": "tokens", "audience": "vault",
 	})
-	return func(path, namespace, name string) {
-		t.Helper()
-		now := time.Now()
-		token := Sign(t, key, map[string]any{
-			"iss": "https://kubernetes.default.svc", "sub": "system:serviceaccount:" + namespace + ":" + name,
-			"aud": []string{"vault"}, "iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
-			"kubernetes.io": map[string]any{"namespace": namespace, "serviceaccount": map[string]string{"name": name, "uid": "uid-" + name}},
-		})
-		accounts[token] = [2]string{namespace, name}
-		write(t, path, token)
-	}
+	return c
 }
 
 // role makes the role rotatord of an auth method, with a policy of its own.

@@ -241,6 +241,16 @@ func (s *Server) Token(t testing.TB, policy string, withDefault bool) string {
 	return token
 }
 
+// CLI returns a folder with the command vault in it, which knows what the documentation uses.
+func CLI(t testing.TB) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := os.Symlink(binary(t), filepath.Join(dir, "vault")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // binary finds the server's binary, as .ci/vault/build leaves it.
 func binary(t testing.TB) string {
 	t.Helper()
