@@ -121,7 +121,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 
 	policy(`path "secret/data/apps/bot" { capabilities = ["read"] }`)
 	all := s.examine(exitFailed)
-	found(t, all, "sink", fails, "the token lacks the capability update or patch: this policy would do:\npath \"secret/data/apps/bot\" {\n")
+	found(t, all, "sink", fails, "the policies of the Vault login lack the capability update or patch: this policy would do:\npath \"secret/data/apps/bot\" {\n")
 	if text := s.run(exitFailed, "doctor"); !strings.Contains(text, "\n        path \"secret/data/apps/bot\" {\n          capabilities = [\"create\", \"read\", \"update\"]\n") {
 		t.Errorf("the policy is not to be pasted:\n%s", text)
 	}

@@ -437,7 +437,7 @@ func printProblem(w io.Writer, p rotator.Problem, now time.Time, running bool) {
 func causes(p rotator.Problem) []string {
 	var out []string
 	for line := range strings.Lines(p.Error) {
-		line = strings.TrimSpace(line)
+		line = strings.TrimRight(line, " \n") // a policy to paste keeps its shape
 		if p.Sink != "" {
 			line = strings.TrimPrefix(line, p.Sink+": ")
 		}

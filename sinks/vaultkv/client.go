@@ -62,7 +62,7 @@ func neverRetry(context.Context, *http.Response, error) (bool, error) { return f
 
 // Error is an answer of Vault that is not a success.
 type Error struct {
-	Method string   // of the request
+	Method string   // of the request; "": none was sent, since it would be refused
 	Path   string   // of the request, without /v1/
 	Status int      // of the answer
 	Words  []string // Vault's own; empty where the answer was not Vault's
@@ -71,7 +71,12 @@ type Error struct {
 
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vault: %s %s: %d", e.Method, e.Path, e.Status)
+	b.WriteString("vault: ")
+	if e.Method == "" {
+		fmt.Fprintf(&b, "%s:", e.Path)
+	} else {
+		fmt.Fprintf(&b, "%s %s: %d", e.Method, e.Path, e.Status)
+	}
 	if len(e.Words) > 0 {
 		fmt.Fprintf(&b, " %s", strings.Join(e.Words, "; "))
 	}
@@ -278,6 +283,8 @@ func network(err error) error {
 	var name x509.HostnameError
 	var dns *net.DNSError
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no answer in time: look at the network between here and Vault, and at its load: %w", err)
 	case errors.As(err, &unknown):
 		return fmt.Errorf("%w: set ca_cert to the PEM file of the authority that signed the server's certificate, or VAULT_CACERT", err)
 	case errors.As(err, &name):

@@ -21,7 +21,7 @@ func (s *Sink) unreached() string {
 // policy is the smallest policy with which every push works, ready to paste.
 func (s *Sink) policy() string {
 	rule := func(path string, capabilities ...string) string {
-		return fmt.Sprintf("path %q {\n  capabilities = [\"%s\"]\n}\n", path, strings.Join(capabilities, `", "`))
+		return fmt.Sprintf("path %q {\n  capabilities = [\"%s\"]\n}", path, strings.Join(capabilities, `", "`))
 	}
 	if s.version == 1 {
 		return rule(s.config.Mount+"/"+s.config.Path, "create", "read", "update")
@@ -29,7 +29,7 @@ func (s *Sink) policy() string {
 	// KV version 2 also where it is not known: nearly every mount is.
 	policy := rule(s.config.Mount+"/data/"+s.config.Path, "create", "read", "update")
 	if s.config.Metadata {
-		policy += rule(s.metadataPath(), "read", "patch")
+		policy += "\n" + rule(s.metadataPath(), "read", "patch")
 	}
 	return policy
 }

@@ -24,7 +24,7 @@ func (s *Sink) Check(ctx context.Context) error {
 	}
 	allowed, err := s.capabilities(ctx)
 	if err != nil {
-		return fmt.Errorf("%s: %w", s.path(), err)
+		return fmt.Errorf("%w (asked about %s)", err, s.path())
 	}
 	if lookup != nil && s.config.KVVersion == 0 {
 		// A denied lookup with permissions below the mount: Vault answers so for a mount that is not there.
@@ -98,8 +98,8 @@ func (s *Sink) changes() []string {
 // lacks says which capability is missing.
 func (s *Sink) lacks(capability string) error {
 	return s.denied(&Error{
-		Method: http.MethodPut, Path: s.path(), Status: http.StatusForbidden,
-		Words: []string{"the token lacks the capability " + capability},
+		Path: s.path(), Status: http.StatusForbidden,
+		Words: []string{"the policies of the Vault login lack the capability " + capability},
 	})
 }
 

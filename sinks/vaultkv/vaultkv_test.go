@@ -431,7 +431,7 @@ func TestAValueThatIsNoStringIsSomebodyElses(t *testing.T) {
 
 func TestPolicies(t *testing.T) {
 	vault := vaulttest.Start(t)
-	const hint = "this policy would do:\npath \"secret/data/app\" {\n  capabilities = [\"create\", \"read\", \"update\"]\n}\n"
+	const hint = "this policy would do:\npath \"secret/data/app\" {\n  capabilities = [\"create\", \"read\", \"update\"]\n}"
 	rule := func(capabilities string) string {
 		return `path "secret/data/app" { capabilities = [` + capabilities + `] }`
 	}
@@ -444,9 +444,9 @@ func TestPolicies(t *testing.T) {
 		{"the policy of the hint, first time", rule(`"create", "read", "update"`), false, "", true},
 		{"the policy of the hint", rule(`"create", "read", "update"`), true, "", true},
 		{"patch alone", rule(`"read", "patch"`), true, "", true},
-		{"patch alone, first time", rule(`"read", "patch"`), false, "lacks the capability create: " + hint, false},
-		{"no read", rule(`"create", "update", "patch"`), true, "the token lacks the capability read: " + hint, false},
-		{"read only", rule(`"read"`), true, "lacks the capability update or patch: " + hint, false},
+		{"patch alone, first time", rule(`"read", "patch"`), false, "the policies of the Vault login lack the capability create: " + hint, false},
+		{"no read", rule(`"create", "update", "patch"`), true, "the policies of the Vault login lack the capability read: " + hint, false},
+		{"read only", rule(`"read"`), true, "lack the capability update or patch: " + hint, false},
 		{"denied", rule(`"deny"`), true, "no policy of the token reaches below this mount, or it does not exist; " + hint, false},
 		{"nothing", `path "other/*" { capabilities = ["read"] }`, true, "no policy of the token reaches below this mount, or it does not exist; " + hint, false},
 	} {
