@@ -1,9 +1,12 @@
 # What people type here. Everything else is in .ci/run.
 
-.PHONY: build test vault model crash fuzz
+.PHONY: build deb rpm test vault model crash fuzz
 
 build: ## bin/rotatord
 	CGO_ENABLED=0 go build -trimpath -o bin/rotatord ./cmd/rotatord
+
+deb rpm: ## packages for a host with systemd, in dist/; ARCH=arm64 for another machine
+	@systemd/package/build $@ $(ARCH)
 
 test: ## every test; those of Vault need .ci/vault/build once
 	@go test ./...
