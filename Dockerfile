@@ -4,11 +4,7 @@
 #
 # The same commit and VERSION give the same program, byte for byte.
 #
-#   docker run --read-only --cap-drop=all -v ./rotation.yaml:/etc/rotatord/rotation.yaml:ro \
-#     -v rotatord-state:/var/lib/rotatord -v ./secrets:/secrets -v ./token:/run/token:ro \
-#     -e SITEGPT_API_TOKEN_FILE=/run/token rotatord
-#
-# Mount the folder of an env file, not the file: a file that is itself a mount cannot be replaced.
+# How to run it: docs/containers.md.
 ARG GO_VERSION=1.26.8
 
 FROM --platform=$BUILDPLATFORM docker.io/library/golang:${GO_VERSION}-bookworm AS build
