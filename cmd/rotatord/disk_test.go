@@ -205,7 +205,7 @@ func TestDiskOfSinksIsReadOnly(t *testing.T) {
 	before := s.everywhere()
 	writable := disktest.ReadOnly(t, dir)
 	out := s.execute(exitFailed, "rotate", "--all", "--timeout", "1s")
-	says(t, out, filepath.Join(dir, "app.env"), "the file system is read-only", "ReadWritePaths="+dir)
+	says(t, out, filepath.Join(dir, "app.env"), "the file system is read-only", "ReadWritePaths=-"+dir)
 	if a, b, c := s.creates("a"), s.creates("b"), s.creates("c"); a != 1 || b != 2 || c != 1 {
 		t.Errorf("%d, %d and %d creates, want 1, 2 and 1", a, b, c)
 	}

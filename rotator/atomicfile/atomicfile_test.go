@@ -744,7 +744,7 @@ func TestExplain(t *testing.T) {
 		{syscall.ENOSPC, "the disk is full"},
 		{syscall.EDQUOT, "the disk is full"},
 		{syscall.EFBIG, "limit on the size"},
-		{syscall.EROFS, "ReadWritePaths=/srv/app"},
+		{syscall.EROFS, "ReadWritePaths=-/srv/app"},
 		{syscall.EBUSY, "mount the folder /srv/app instead"},
 		{syscall.EXDEV, "mount the folder /srv/app instead"},
 		{syscall.EACCES, "we run as uid " + strconv.Itoa(os.Geteuid())},

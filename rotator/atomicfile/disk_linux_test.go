@@ -63,7 +63,7 @@ func TestDiskIsReadOnly(t *testing.T) {
 	writable := disktest.ReadOnly(t, dir)
 	for _, path := range []string{path, fresh} {
 		for _, err := range []error{Check(t.Context(), path, Options{}), Update(t.Context(), path, Options{}, to("new"))} {
-			wantSays(t, err, path+": ", "the file system is read-only", "mount it writable", "ReadWritePaths="+dir)
+			wantSays(t, err, path+": ", "the file system is read-only", "mount it writable", "ReadWritePaths=-"+dir)
 			if !errors.Is(err, syscall.EROFS) {
 				t.Errorf("%v is not EROFS", err)
 			}

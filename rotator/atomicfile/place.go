@@ -250,14 +250,14 @@ func (p *place) explain(doing string, err error) error {
 	case is(syscall.EFBIG):
 		hint = "the limit on the size of files is reached (ulimit -f): raise it; the old content is whole: "
 	case is(syscall.EROFS):
-		hint = fmt.Sprintf("the file system is read-only: mount it writable, or add ReadWritePaths=%s to the systemd unit: ", p.dir)
+		hint = fmt.Sprintf("the file system is read-only: mount it writable, or add ReadWritePaths=-%s to the systemd unit and restart it: ", p.dir)
 	case is(syscall.EBUSY, syscall.EXDEV):
 		hint = fmt.Sprintf("it is probably a single file that is mounted here, which cannot be replaced: mount the folder %s instead: ", p.dir)
 	case errors.As(err, new(*ownerError)):
 	case doing == "read" && is(syscall.EACCES, syscall.EPERM):
 		hint = fmt.Sprintf("we run as uid %d, which may not read it: change its owner or mode: ", os.Geteuid())
 	case is(syscall.EACCES, syscall.EPERM):
-		hint = fmt.Sprintf("we run as uid %d, which must be able to create and replace files in %s: change its owner or mode, or add ReadWritePaths=%[2]s to the systemd unit: ",
+		hint = fmt.Sprintf("we run as uid %d, which must be able to create and replace files in %s: change its owner or mode, or add ReadWritePaths=-%[2]s to the systemd unit and restart it: ",
 			os.Geteuid(), p.dir)
 	}
 	return fmt.Errorf("%s %s: %s%w", doing, p, hint, err)

@@ -305,8 +305,8 @@ func TestForbidden(t *testing.T) {
 		owned      bool // by the one who writes
 		says       []string
 	}{
-		{"update in a folder that may not be written", "update", 0o555, 0o644, false, []string{"we run as uid", "ReadWritePaths="}},
-		{"check of a folder that may not be written", "check", 0o555, 0o644, false, []string{"we run as uid", "ReadWritePaths="}},
+		{"update in a folder that may not be written", "update", 0o555, 0o644, false, []string{"we run as uid", "ReadWritePaths=-"}},
+		{"check of a folder that may not be written", "check", 0o555, 0o644, false, []string{"we run as uid", "ReadWritePaths=-"}},
 		{"a folder that may not be entered", "check", 0o000, 0o644, false, []string{"we run as uid", "folder"}},
 		{"a file that may not be read", "update", 0o755, 0o000, true, []string{"read", "we run as uid"}},
 		{"a file for somebody else", "give 0", 0o755, 0o644, true, []string{"must belong to uid 0", "may not give"}},
