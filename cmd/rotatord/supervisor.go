@@ -18,9 +18,9 @@ import (
 type supervisor struct {
 	tell func(state string) error // nil: there is no service manager
 
-	mu     sync.Mutex
-	status string // as last told
-	failed error  // of the last try to tell something
+	mu     sync.Mutex // held while something is told, so that it arrives in order
+	status string     // as last told
+	failed error      // of the last try to tell something
 }
 
 // newSupervisor finds the service manager by its variables.
@@ -37,13 +37,16 @@ func newSupervisor(getenv func(string) string) *supervisor {
 // say sends assignments, one a line. What cannot be told must not stop the daemon: whoever waits
 // for it will say so.
 func (s *supervisor) say(assignments ...string) {
-	if s.tell == nil {
-		return
-	}
-	err := s.tell(strings.Join(assignments, "\n"))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed = err
+	s.send(assignments...)
+}
+
+// send is say for who holds the mutex.
+func (s *supervisor) send(assignments ...string) {
+	if s.tell != nil {
+		s.failed = s.tell(strings.Join(assignments, "\n"))
+	}
 }
 
 // trouble is why the last telling failed; nil where it did not.
@@ -57,11 +60,10 @@ func (s *supervisor) trouble() error {
 func (s *supervisor) describe(line string) {
 	line = strings.Join(strings.Fields(line), " ")
 	s.mu.Lock()
-	same := line == s.status
-	s.status = line
-	s.mu.Unlock()
-	if !same {
-		s.say("STATUS=" + line)
+	defer s.mu.Unlock() // also while it is sent: the line that was sent last must be the one that we remember
+	if line != s.status {
+		s.status = line
+		s.send("STATUS=" + line)
 	}
 }
 

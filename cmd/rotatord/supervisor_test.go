@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -166,6 +167,35 @@ func TestServiceManagerIsTold(t *testing.T) {
 }
 
 // READY waits for nobody that the daemon depends on.
+// TestStatusArrivesInOrder lets two lines come at the same time: a line that was overtaken would stay
+// for good, since the one that overtook it is not told again.
+func TestStatusArrivesInOrder(t *testing.T) {
+	var told []string
+	begun, overtaken := make(chan struct{}), make(chan struct{})
+	s := &supervisor{}
+	s.tell = func(state string) error {
+		if state == "STATUS=first" {
+			close(begun)
+			select {
+			case <-overtaken:
+			case <-time.After(100 * time.Millisecond):
+			}
+		} else {
+			defer close(overtaken)
+		}
+		told = append(told, state)
+		return nil
+	}
+	var both sync.WaitGroup
+	both.Go(func() { s.describe("first") })
+	<-begun
+	both.Go(func() { s.describe("second") })
+	both.Wait()
+	if want := []string{"STATUS=first", "STATUS=second"}; !slices.Equal(told, want) {
+		t.Errorf("told %q, want %q", told, want)
+	}
+}
+
 func TestReadyWithoutSiteGPT(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, oneToken)
