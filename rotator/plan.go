@@ -330,7 +330,8 @@ func (p *planner) fuse(asked bool) bool {
 	if blown == "" {
 		return true
 	}
-	if !p.e.lastQuarter(p.r, p.now, 0) {
+	// Who reads a sink now breaks now where none holds a token, however long the lost one lives.
+	if bare := p.r.Target(p.now) == nil && p.r.served(0); !bare && !p.e.lastQuarter(p.r, p.now, 0) {
 		p.due(until)
 		return false
 	}

@@ -176,6 +176,33 @@ func TestForbiddenListIsBoundedByTheFuse(t *testing.T) {
 	}
 }
 
+// The fuse is blown, and the only sink loses its token: whoever reads it now breaks now, so the last
+// create is let through; but not in a loop, if somebody empties the sink again and again.
+func TestBlownFuseLeavesNoSinkBare(t *testing.T) {
+	w := simulate.New(start)
+	w.ReadBack = time.Minute
+	e := entry(t, w, "bot", w.Outlet("a", true, false))
+	p := begin(t, w, e)
+	run(t, p, start.Add(hour))
+	rec := w.Store.Record("bot")
+	for range e.Facts.MaxPosts() {
+		rec.Posts = append(rec.Posts, rotator.Post{At: w.Now()})
+	}
+	w.Store.Put(*rec)
+	p = begin(t, w, e)
+	w.Sinks["memory:a"].Set("")
+	run(t, p, w.Now().Add(hour))
+	accepted(t, w, w.Sinks["memory:a"].Value(), true)
+	before := w.API.Creates
+	for range 8 * 60 {
+		w.Sinks["memory:a"].Set("")
+		run(t, p, w.Now().Add(time.Minute))
+	}
+	if n, most := w.API.Creates-before, 8*60/30+1; n > most { // each sixteenth of the overlap
+		t.Errorf("%d creates in eight hours, want at most %d", n, most)
+	}
+}
+
 func TestDeadSinkCreatesNothingUntilTheHealthyOnesNeedIt(t *testing.T) {
 	w := simulate.New(start)
 	e := entry(t, w, "bot", w.Outlet("file", true, false), w.Outlet("vault", true, false))
