@@ -354,7 +354,7 @@ func TestClientCertificates(t *testing.T) {
 	}{
 		{"all", vaultkv.Connection{CACert: vault.CACert, ClientCert: vault.ClientCert, ClientKey: vault.ClientKey}, ""},
 		{"a name of the certificate", vaultkv.Connection{CACert: vault.CACert, ClientCert: vault.ClientCert, ClientKey: vault.ClientKey, TLSServerName: "localhost"}, ""},
-		{"none of ours", vaultkv.Connection{CACert: vault.CACert}, "the server asks for a certificate of ours: set client_cert and client_key"},
+		{"none of ours", vaultkv.Connection{CACert: vault.CACert}, "set client_cert and client_key"},
 		{"an authority nobody knows", vaultkv.Connection{}, "set ca_cert to the PEM file of the authority"},
 		{"another name", vaultkv.Connection{CACert: vault.CACert, ClientCert: vault.ClientCert, ClientKey: vault.ClientKey, TLSServerName: "vault.test"}, "use a name of the certificate in address, or set tls_server_name"},
 		{"http", vaultkv.Connection{Address: strings.Replace(vault.Address, "https:", "http:", 1)}, "the server speaks https, and the address says http"},
