@@ -601,13 +601,14 @@ func TestCrashAtEveryRequest(t *testing.T) {
 					a, b := k.at(s)
 					end := s.witness(20*time.Millisecond, s.api.Alive, append(slices.Clone(a), b)...)
 					cmd, output := s.process(nil, "rotate", "a", "--compromised")
-					dead := make(chan struct{})
+					started, dead := make(chan struct{}), make(chan struct{})
 					g.mu.Lock()
-					g.n, g.after, g.kill = n, after, func() { cmd.Process.Kill(); <-dead }
+					g.n, g.after, g.kill = n, after, func() { <-started; cmd.Process.Kill(); <-dead }
 					g.mu.Unlock()
 					if err := cmd.Start(); err != nil {
 						t.Fatal(err)
 					}
+					close(started)
 					code := ended(t, cmd.Wait())
 					close(dead)
 					if code == exitOK { // there are not so many requests

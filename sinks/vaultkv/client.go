@@ -291,7 +291,7 @@ func network(err error) error {
 		return fmt.Errorf("%w: use a name of the certificate in address, or set tls_server_name", err)
 	case strings.Contains(text, "tls: certificate required"), strings.Contains(text, "tls: bad certificate"):
 		return fmt.Errorf("%w: the server asks for a certificate of ours: set client_cert and client_key", err)
-	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET), errors.Is(err, io.EOF), strings.Contains(text, "http2: client conn"):
 		// With TLS 1.3 a server refuses us after its part of the handshake, and what it says can come too late.
 		return fmt.Errorf("%w: the server hung up; if it asks for a certificate of ours, set client_cert and client_key", err)
 	case errors.As(err, &dns) && dns.IsNotFound:
