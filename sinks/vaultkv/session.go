@@ -307,7 +307,7 @@ func (s *session) renew(ctx context.Context) time.Duration {
 	switch {
 	case err == nil && g.known && out.Auth != nil:
 		s.grant.lasts(now, out.Auth.LeaseDuration, out.Auth.Renewable)
-		if s.grant.ttl < g.ttl { // its longest life comes near: it ends, and the next request logs in
+		if s.method != nil && s.grant.ttl < g.ttl { // its longest life comes near: it ends, and the next request logs in
 			s.grant.Expires, s.grant.renewAt = now.Add(s.grant.ttl), time.Time{}
 		}
 	case err == nil && !g.known && out.Data != nil:

@@ -24,6 +24,18 @@ type Sink struct {
 	last    sighting
 
 	advice []string // of the last Check
+
+	turn chan struct{} // held through each call: the engine also asks for others whether an outage is over
+}
+
+// begin waits until no other call is under way.
+func (s *Sink) begin(ctx context.Context) (end func(), err error) {
+	select {
+	case s.turn <- struct{}{}:
+		return func() { <-s.turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("vault: %s: wait for another request about it: %w", s.path(), ctx.Err())
+	}
 }
 
 // sighting is what the sink was last seen to hold. It is only ever a hint for a write, which names
@@ -36,7 +48,7 @@ type sighting struct {
 
 // New returns the sink that c, which Resolve has seen, declares in the Vault of client.
 func New(c Config, client *Client) *Sink {
-	return &Sink{config: c, client: client, version: c.KVVersion}
+	return &Sink{config: c, client: client, version: c.KVVersion, turn: make(chan struct{}, 1)}
 }
 
 var _ rotator.Sink = (*Sink)(nil)
@@ -53,6 +65,11 @@ const casMismatch = "check-and-set parameter did not match"
 // Push makes the key hold the token; see the package's comment on how. Where the key holds
 // something that is no string, nothing is written.
 func (s *Sink) Push(ctx context.Context, g rotator.Generation, secret rotator.Secret) error {
+	end, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
 	if err := s.detect(ctx); err != nil {
 		return err
 	}
@@ -107,6 +124,11 @@ func (s *Sink) Push(ctx context.Context, g rotator.Generation, secret rotator.Se
 // deleted, empty or null. A value that is no string is an error that matches
 // *rotator.ForeignError.
 func (s *Sink) Read(ctx context.Context) (rotator.Secret, error) {
+	end, err := s.begin(ctx)
+	if err != nil {
+		return rotator.Secret{}, err
+	}
+	defer end()
 	if err := s.detect(ctx); err != nil {
 		return rotator.Secret{}, err
 	}
