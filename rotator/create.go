@@ -82,7 +82,10 @@ func (e *Engine) create(soft, hard context.Context, w *work, s Step) error {
 	if err := e.issued(hard, w, g, s, issued); err != nil {
 		return err
 	}
-	return e.proven(hard, issued.By)
+	if err := e.proven(hard, issued.By); err != nil { // of another entry: this one has its token to bring to safety
+		e.c.Warn(OwnName+": note that it made a token", err)
+	}
+	return nil
 }
 
 // errHeld says that the preflight found a sink that now waits for a person.

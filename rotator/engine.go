@@ -201,7 +201,32 @@ func (e *Engine) Load(ctx context.Context, entries []Entry) error {
 		w.rec.Asks = asksOf(asks, en.Name)
 		w.mu.Unlock()
 	}
+	e.dismiss(declared, byName)
 	return nil
+}
+
+// dismiss sees to entries that are neither declared nor had a record when Load looked: nothing was
+// made for them yet, or is being made just now.
+func (e *Engine) dismiss(declared map[string]bool, recorded map[string]Record) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for name, w := range e.works {
+		if _, has := recorded[name]; has || declared[name] {
+			continue
+		}
+		w.mu.Lock()
+		if !w.busy && w.rec.Version == 0 {
+			delete(e.works, name)
+		} else {
+			w.edited = &Entry{
+				Name: name, Removed: true, OnRemove: w.entry.OnRemove, Settle: w.entry.Settle, Timing: Timing{Overlap: w.entry.Timing.Overlap},
+			}
+			if !w.busy {
+				w.takeOver()
+			}
+		}
+		w.mu.Unlock()
+	}
 }
 
 // ErrBusy says that an entry cannot be renamed while it is worked on: try again in a moment.
@@ -240,6 +265,8 @@ func (e *Engine) CheckNew(ctx context.Context, entries []Entry) (required, optio
 		}
 	}
 	errs := make([]error, len(candidates))
+	before := e.outages.known()
+	defer e.outages.keep(before) // what a sink meets that is not in force is nobody's outage
 	e.aside(len(candidates), func(i int) {
 		c := candidates[i]
 		if err := e.checkSink(ctx, c.outlet, nil, c.entry.OnDrift); err != nil {

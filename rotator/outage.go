@@ -56,9 +56,10 @@ func (l *outages) note(o *Outlet, what string, now time.Time, err error) {
 	}
 	out := l.of[what]
 	if out == nil {
-		out = &outage{outlet: *o, since: now, at: now.Add(2 * time.Second)}
+		out = &outage{since: now, at: now.Add(2 * time.Second)}
 		l.of[what] = out
 	}
+	out.outlet = *o // the one of the configuration in force, after a while
 	out.err = outageText(err)
 }
 
@@ -85,6 +86,28 @@ func (l *outages) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.of)
+}
+
+// known returns what is out.
+func (l *outages) known() map[string]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := map[string]bool{}
+	for what := range l.of {
+		known[what] = true
+	}
+	return known
+}
+
+// keep forgets everything but these. Who meets one of the others again notes it again.
+func (l *outages) keep(these map[string]bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for what := range l.of {
+		if !these[what] {
+			delete(l.of, what)
+		}
+	}
 }
 
 // due returns the outages that are to be asked about now, where begin says that they will be, and

@@ -86,3 +86,21 @@ func TestCheckNewLooksAtNewSinksOnly(t *testing.T) {
 		t.Errorf("with a value in the new sink that is none of ours: %v", required)
 	}
 }
+
+// An entry that is taken back before anything was made for it is forgotten, also while its turn has
+// not come yet.
+func TestEntryTakenBackBeforeItsFirstToken(t *testing.T) {
+	w := simulate.New(start)
+	a, b := entry(t, w, "a", w.Outlet("a", true, false)), entry(t, w, "b", w.Outlet("b", true, false))
+	p := begin(t, w, a, b)
+	if err := p.Load(a); err != nil {
+		t.Fatal(err)
+	}
+	run(t, p, start.Add(72*hour))
+	if v := w.Sinks["memory:b"].Value(); v != "" {
+		t.Error("a token was made for what is declared no more")
+	}
+	if w.Sinks["memory:a"].Value() == "" {
+		t.Error("the other entry has none")
+	}
+}
