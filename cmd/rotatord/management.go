@@ -228,5 +228,6 @@ func (b *house) ownProblems(ctx context.Context) []rotator.Problem {
 		b.log.Warn("look when the management token expires", "error", err)
 	}
 	_, records := b.engine.Snapshot()
-	return ownExpiry(b.config, records, seen, b.a.now())
+	c, _ := b.inForce()
+	return ownExpiry(c, records, seen, b.a.now())
 }

@@ -211,6 +211,9 @@ func (b *house) showSandbox() bool {
 	}
 	entries, records := b.engine.Snapshot()
 	rep := rotator.Describe(entries, records, b.a.now())
+	if len(rep.Tokens) == 0 {
+		return true
+	}
 	out := b.a.stdout
 	fmt.Fprintf(out, "\nEvery token is in place:\n\n")
 	for _, t := range rep.Tokens {
