@@ -321,9 +321,10 @@ func TestAnAgentWithATokenOfItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	its := vault.Root
 	agent := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
 		r.SetURL(target)
-		r.Out.Header.Set("X-Vault-Token", vault.Root)
+		r.Out.Header.Set("X-Vault-Token", its)
 	}}
 	srv := httptest.NewServer(agent)
 	t.Cleanup(srv.Close)
@@ -340,6 +341,12 @@ func TestAnAgentWithATokenOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	holds(t, s, "sgpt_one")
+	// What its policy denies is no outage, and no want of a token of ours.
+	its = vault.Token(t, `path "secret/data/team/other" { capabilities = ["read"] }`, true)
+	out := (*rotator.OutageError)(nil)
+	if err := team(client, "denied").Check(t.Context()); err == nil || errors.As(err, &out) || !strings.Contains(err.Error(), "this policy would do") {
+		t.Errorf("a denial by the agent's own policy: %v", err)
+	}
 	if err := team(dial(t, vault, ""), "app").Check(t.Context()); err == nil || !strings.Contains(err.Error(), "no token: set token_file or auth") {
 		t.Errorf("no token, and no agent: %v", err)
 	}
