@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -496,5 +497,31 @@ func TestValidateAuth(t *testing.T) {
 	both.Validate(p)
 	if len(p.List()) != 1 || both.Auth.AppRole.RoleID.File != "/etc/rotatord/x" {
 		t.Errorf("%v, %+v", p.List(), both.Auth.AppRole)
+	}
+}
+
+// A token that may not look at itself is denied something, again and again, long after its login: one
+// login is made on the chance that it is dead, and no more.
+func TestADenialThatNobodyExplainsMakesNoStorm(t *testing.T) {
+	vault := vaulttest.Start(t)
+	role := vault.AppRole(t, "approle", `path "secret/data/team/app" { capabilities = ["read"] }`, map[string]any{"token_no_default_policy": true})
+	var later atomic.Int64
+	w := world(nil)
+	w.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	client, err := vaultkv.Dial("", vaultkv.Connection{Address: vault.Address, CACert: vault.CACert, Auth: appRole(role)}, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	s := team(client, "app")
+	seen := vault.Audit(t)
+	for range 8 {
+		if err := push(t, s, "sgpt_one"); err == nil || !strings.Contains(err.Error(), "this policy would do") {
+			t.Errorf("%v; want the policy", err)
+		}
+		later.Add(int64(10 * time.Second))
+	}
+	if n := count(seen(), "update", "auth/*/login"); n > 2 {
+		t.Errorf("%d logins for eight denials", n)
 	}
 }

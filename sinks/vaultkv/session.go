@@ -32,8 +32,9 @@ type session struct {
 		tries int
 		again time.Time
 	}
-	stop   func() // ends the tending; nil: it does not go on
-	closed bool
+	guessed time.Time // when a login was last made on the chance that the token was dead
+	stop    func()    // ends the tending; nil: it does not go on
+	closed  bool
 }
 
 // Grant is a token's life, as far as Vault tells.
@@ -236,6 +237,9 @@ func (s *session) refused(ctx context.Context, token rotator.Secret, said *Error
 		if n != http.StatusForbidden || s.method == nil && !dead(e) {
 			return false
 		}
+		if !dead(e) && !s.guess() {
+			return false
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -244,6 +248,22 @@ func (s *session) refused(ctx context.Context, token rotator.Secret, said *Error
 	}
 	return true
 }
+
+// guess reports whether a login may be made on the mere chance that the token is dead: Vault said the
+// same to a token that may not look at itself. One guess that was wrong must not become a storm.
+func (s *session) guess() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.client.now()
+	if !s.guessed.IsZero() && now.Sub(s.guessed) < guessEvery {
+		return false
+	}
+	s.guessed = now
+	return true
+}
+
+// guessEvery is how long a login that was made on chance is the last one of its kind.
+const guessEvery = 10 * time.Minute
 
 // dead reports whether Vault says that it does not know the token.
 func dead(e *Error) bool {
