@@ -22,17 +22,29 @@ type Outage struct {
 // entry waits as long as its life allows, instead of finding out by itself again and again; when it
 // does, all go on at once.
 type outages struct {
-	mu sync.Mutex
-	of map[string]*outage
+	mu    sync.Mutex
+	of    map[string]*outage
+	ended map[string]ended
 }
 
+// ended is what is known of an outage that is over: one that comes back at once was not over for
+// everybody, since a check can work where a push does not.
+type ended struct {
+	at    time.Time
+	times int // in a row
+}
+
+// relapse is how soon after its end the same outage is the same again.
+const relapse = 10 * time.Minute
+
 type outage struct {
-	outlet Outlet // one of those that met it
-	since  time.Time
-	err    string
-	tries  int
-	at     time.Time // when to ask again
-	asking bool
+	outlet   Outlet // one of those that met it
+	since    time.Time
+	err      string
+	tries    int
+	relapses int       // how often it was thought to be over
+	at       time.Time // when to ask again
+	asking   bool
 }
 
 // outageEvery is the longest distance between two such questions: a minute after its end, an outage
@@ -52,11 +64,15 @@ func (l *outages) note(o *Outlet, what string, now time.Time, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.of == nil {
-		l.of = map[string]*outage{}
+		l.of, l.ended = map[string]*outage{}, map[string]ended{}
 	}
 	out := l.of[what]
 	if out == nil {
-		out = &outage{since: now, at: now.Add(2 * time.Second)}
+		last := l.ended[what]
+		if now.Sub(last.at) > relapse {
+			last = ended{}
+		}
+		out = &outage{since: now, relapses: last.times, at: now.Add(min(2*time.Second<<min(last.times, 10), relapse))}
 		l.of[what] = out
 	}
 	out.outlet = *o // the one of the configuration in force, after a while
@@ -86,6 +102,7 @@ func (l *outages) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.of)
+	clear(l.ended)
 }
 
 // known returns what is out.
@@ -219,6 +236,7 @@ func (e *Engine) askOutage(ctx context.Context, what string) {
 		return
 	}
 	delete(l.of, what)
+	l.ended[what] = ended{e.c.Now(), out.relapses + 1}
 	l.mu.Unlock()
 	for _, w := range e.all() {
 		w.mu.Lock()

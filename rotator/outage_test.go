@@ -106,3 +106,29 @@ func TestAnOutageInTheMiddleOfARotation(t *testing.T) {
 		t.Error("it holds a dead token")
 	}
 }
+
+// Checks work and pushes do not: what looks like the end of the outage is none, and the tries become
+// rarer, not a storm.
+func TestAnOutageThatComesBack(t *testing.T) {
+	w := simulate.New(start)
+	p := begin(t, w, entry(t, w, "bot", w.Outlet("vault", true, false)))
+	run(t, p, start.Add(hour))
+	calls, pushes := 0, 0
+	out := sealed(w, start, start.Add(24*hour), &calls)
+	w.Outage(func(what string) error {
+		if strings.HasPrefix(what, "push") {
+			pushes++
+			return out(what)
+		}
+		return nil
+	})
+	w.Sinks["memory:vault"].Set("sgpt_1")
+	w.Store.Ask(rotator.Ask{Entry: "bot", Than: 1, By: "me", At: w.Now()})
+	run(t, p, start.Add(4*hour))
+	if pushes < 3 || pushes > 60 {
+		t.Errorf("%d pushes in three hours", pushes)
+	}
+	w.Outage(nil)
+	run(t, p, start.Add(5*hour))
+	holds(t, w, "vault", "sgpt_2")
+}
