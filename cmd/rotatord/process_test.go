@@ -549,6 +549,10 @@ tokens:
 		{"pause", "bot", "--end", "--json"},
 		{"drill"},
 		{"drill", "--json"},
+		{"doctor"},
+		{"doctor", "--json"},
+		{"simulate", "--until", "5d"},
+		{"simulate", "--until", "5d", "--json"},
 		{"health"},
 		{"version", "--json"},
 	} {
