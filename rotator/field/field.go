@@ -94,7 +94,7 @@ func ParseDuration(s string) (time.Duration, error) {
 		return bad("it is longer than a century")
 	}
 	if total < 1 {
-		return bad("it is zero")
+		return bad("it is zero: write 0, if that is meant")
 	}
 	return time.Duration(math.Round(total)), nil
 }
@@ -114,6 +114,9 @@ func FormatDuration(d time.Duration) string {
 	if d < time.Second {
 		if d == 0 {
 			return "0"
+		}
+		if d < time.Millisecond { // what is there is not nothing
+			return d.String()
 		}
 		return d.Round(time.Millisecond).String()
 	}

@@ -30,7 +30,7 @@ func TestParseDuration(t *testing.T) {
 		{in: "0", want: 0},
 
 		{in: "", err: "it is empty"},
-		{in: "0s", err: "it is zero"},
+		{in: "0s", err: "it is zero: write 0"},
 		{in: "0.1ns", err: "it is zero"},
 		{in: "30", err: "a unit is missing"},
 		{in: "1.5", err: "a unit is missing"},
@@ -66,6 +66,7 @@ func TestFormatDuration(t *testing.T) {
 		24*time.Hour + time.Minute: "1d", // two neighbouring units at most
 		time.Hour + time.Second:    "1h",
 		250 * time.Millisecond:     "250ms",
+		time.Microsecond:           "1µs", // "0s" would be wrong
 		-5 * time.Minute:           "-5m",
 		7 * 24 * time.Hour:         "7d",
 	} {

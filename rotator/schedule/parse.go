@@ -55,6 +55,9 @@ func Parse(spec, zoneName string) (*Schedule, error) {
 			return nil, fmt.Errorf("%q is not understood: there are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually and @every DURATION", text)
 		}
 	} else {
+		if err := fiveFields(words); err != nil { // in the words of who wrote it
+			return nil, err
+		}
 		text = strings.ToUpper(text) // the names
 		words = strings.Fields(text)
 	}
@@ -157,13 +160,17 @@ var columns = [5]column{
 // star is robfig's mark for a field that is not restricted.
 const star = 1 << 63
 
-func parseFields(words []string, loc *time.Location) (local, []string, error) {
+func fiveFields(words []string) error {
 	switch n := len(words); {
 	case n == 6:
-		return local{}, nil, fmt.Errorf("%q has six fields: seconds are not supported; write five: minute, hour, day of month, month, day of week", strings.Join(words, " "))
+		return fmt.Errorf("%q has six fields: seconds are not supported; write five: minute, hour, day of month, month, day of week", strings.Join(words, " "))
 	case n != len(columns):
-		return local{}, nil, fmt.Errorf("%q has %d of the five fields minute, hour, day of month, month, day of week", strings.Join(words, " "), n)
+		return fmt.Errorf("%q has %d of the five fields minute, hour, day of month, month, day of week", strings.Join(words, " "), n)
 	}
+	return nil
+}
+
+func parseFields(words []string, loc *time.Location) (local, []string, error) {
 	var (
 		masks    [len(columns)]uint64
 		warnings []string

@@ -225,6 +225,7 @@ func TestRefused(t *testing.T) {
 		{"* * * *", "", `"* * * *" has 4 of the five fields minute, hour, day of month, month, day of week`},
 		{"0 0 3 * * *", "", `"0 0 3 * * *" has six fields: seconds are not supported; write five: minute, hour, day of month, month, day of week`},
 		{"0 0 0 1 1 ? 2026", "", `"0 0 0 1 1 ? 2026" has 7 of the five fields minute, hour, day of month, month, day of week`},
+		{"every 7d", "", `"every 7d" has 2 of the five fields minute, hour, day of month, month, day of week`},
 		{"@reboot", "", `@reboot names no instant: a token expires by the calendar, however often the host restarts; write @daily or the like`},
 		{"@fortnightly", "", `"@fortnightly" is not understood: there are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually and @every DURATION`},
 		{"@", "", `"@" is not understood: there are @hourly, @daily, @midnight, @weekly, @monthly, @yearly, @annually and @every DURATION`},
