@@ -18,12 +18,12 @@ package command
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -45,7 +45,7 @@ type Config struct {
 	Read      []string          `yaml:"read,omitempty"`       // prints what is held
 	Env       map[string]string `yaml:"env,omitempty"`        // literal values, for all three
 	LogOutput bool              `yaml:"log_output,omitempty"` // log what command and check print
-	ID        string            `yaml:"id,omitempty"`         // names the place; "": command and env do
+	ID        string            `yaml:"id,omitempty"`         // names the place; missing: command and env do
 
 	dir string // the configuration's folder, from Resolve
 }
@@ -55,25 +55,11 @@ type Config struct {
 func (c *Config) Resolve(dir string) {
 	c.dir = dir
 	for _, argv := range []*[]string{&c.Command, &c.Check, &c.Read} {
-		if len(*argv) == 0 {
-			continue
-		}
-		if prog := (*argv)[0]; strings.Contains(prog, "/") && !filepath.IsAbs(prog) {
-			*argv = slices.Clone(*argv)
-			(*argv)[0] = filepath.Join(dir, prog)
-		}
+		*argv = child.Resolve(dir, *argv)
 	}
 }
 
-var (
-	envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	idShape = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
-)
-
-// looksSecret: a token of SiteGPT or Vault, where a configuration must hold none.
-func looksSecret(s string) bool {
-	return strings.Contains(s, "sgpt_") || strings.HasPrefix(s, "hvs.") || strings.HasPrefix(s, "hvb.")
-}
+var idShape = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // Validate reports what is wrong with c.
 func (c *Config) Validate(p field.Problems) {
@@ -85,34 +71,9 @@ func (c *Config) Validate(p field.Problems) {
 		if program.argv != nil && len(program.argv) == 0 && program.name != "command" {
 			at.Errorf("is empty: leave it out")
 		}
-		for i, arg := range program.argv {
-			switch {
-			case i == 0 && strings.TrimSpace(arg) == "":
-				at.At(i).Errorf("the program is empty")
-			case i == 0 && strings.HasPrefix(arg, "~"):
-				at.At(i).Errorf("~ is not expanded: write the whole path")
-			case i == 0 && strings.ContainsAny(arg, " \t") && len(program.argv) == 1:
-				at.At(i).Warnf("is one word with blanks in it, and no shell splits it: write the program and each argument as items of the list")
-			case looksSecret(arg):
-				at.At(i).Errorf("holds a secret, and everybody on the machine can read arguments: the token comes on standard input")
-			case strings.ContainsRune(arg, 0):
-				at.At(i).Errorf("holds a NUL character")
-			}
-		}
+		child.CheckArgv(at, program.argv, "the token comes on standard input")
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Env)) {
-		at := p.At("env", name)
-		switch {
-		case !envName.MatchString(name):
-			at.Errorf("%q cannot be the name of an environment variable", name)
-		case strings.HasPrefix(name, "ROTATORD_"):
-			at.Errorf("names that begin with ROTATORD_ are set by rotatord")
-		case name == "SITEGPT_API_TOKEN" || name == "VAULT_TOKEN" || looksSecret(c.Env[name]):
-			at.Errorf("a secret has no place here: let the program read it from a file")
-		case strings.ContainsRune(c.Env[name], 0):
-			at.Errorf("holds a NUL character")
-		}
-	}
+	child.CheckEnv(p.At("env"), c.Env)
 	if c.ID != "" && !idShape.MatchString(c.ID) {
 		p.At("id").Errorf("%q must be 1 to 64 letters, digits, dots, dashes and underscores", c.ID)
 	}
@@ -129,27 +90,30 @@ func (c *Config) programs() []program {
 }
 
 // Place is the key of the sink's state: the id, or the command with its env. Sinks that run the
-// same command for several tokens need an id each.
+// same command for several tokens need an id each. Of env it holds digests: a value may be a secret for
+// all that is said against it, and places are in the state, in JSON and on the page's facts.
 func (c *Config) Place() string {
 	if c.ID != "" {
 		return Kind + ":" + c.ID
 	}
-	place := Kind + ":" + compact(c.Command)
+	place := Kind + ":" + child.Compact(c.Command)
 	if len(c.Env) > 0 {
-		place += compact(c.Env)
+		digests := map[string]string{}
+		for name, value := range c.Env {
+			sum := sha256.Sum256([]byte(value))
+			digests[name] = hex.EncodeToString(sum[:6])
+		}
+		place += child.Compact(digests)
 	}
 	return place
 }
 
-// compact writes v as JSON on one line; maps come out sorted.
-func compact(v any) string {
-	var b strings.Builder
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return err.Error() // lists and maps of strings always encode
+// Title is what people call the place: as Place, but of env the names alone. Two places can have one title.
+func (c *Config) Title() string {
+	if c.ID != "" || len(c.Env) == 0 {
+		return strings.TrimPrefix(c.Place(), Kind+":")
 	}
-	return strings.TrimSpace(b.String())
+	return child.Compact(c.Command) + " (" + strings.Join(slices.Sorted(maps.Keys(c.Env)), ", ") + ")"
 }
 
 // Shares is empty: two sinks of this kind have nothing in common that must agree.
@@ -232,10 +196,7 @@ func (s *Sink) run(ctx context.Context, action string, argv, env []string, secre
 		Stdin:        []byte(secret.Reveal()),
 		SecretStdout: action == "read",
 	}
-	for _, name := range slices.Sorted(maps.Keys(s.config.Env)) {
-		c.Env = append(c.Env, name+"="+s.config.Env[name])
-	}
-	c.Env = append(append(c.Env, "ROTATORD_ACTION="+action), env...)
+	c.Env = append(append(child.Env(s.config.Env), "ROTATORD_ACTION="+action), env...)
 	if !secret.IsZero() {
 		c.Redact = []rotator.Secret{secret}
 	}

@@ -310,12 +310,15 @@ func TestPlace(t *testing.T) {
 		t.Errorf("%s; want %s", got, want)
 	}
 	c.Env = map[string]string{"B": "2", "A": "1"}
-	if got, want := c.Place(), `exec:["/etc/rotatord/push <x>","prod"]{"A":"1","B":"2"}`; got != want {
+	if got, want := c.Place(), `exec:["/etc/rotatord/push <x>","prod"]{"A":"6b86b273ff34","B":"d4735e3a265e"}`; got != want {
+		t.Errorf("%s; want %s", got, want)
+	}
+	if got, want := c.Title(), `["/etc/rotatord/push <x>","prod"] (A, B)`; got != want {
 		t.Errorf("%s; want %s", got, want)
 	}
 	c.ID = "portal"
-	if got := c.Place(); got != "exec:portal" {
-		t.Errorf("%s; want exec:portal", got)
+	if got := c.Place(); got != "exec:portal" || c.Title() != "portal" {
+		t.Errorf("%s, %s; want exec:portal, portal", got, c.Title())
 	}
 }
 
