@@ -109,6 +109,15 @@ func (s Spec) Place() string {
 	return ""
 }
 
+// Title is what people call a resolved spec: its kind and address, without what may be a secret. Two
+// places can have one title.
+func (s Spec) Title() string {
+	if s.Exec != nil {
+		return command.Kind + " " + s.Exec.Title()
+	}
+	return strings.Replace(s.Place(), ":", " ", 1)
+}
+
 // Shares returns what a resolved spec has in common with other sinks (a file, say) and those of
 // its traits that all of them must agree on. Both are "" where nothing is shared.
 func (s Spec) Shares() (what, traits string) {
@@ -144,7 +153,7 @@ func (s Spec) Under(dir string) (rehearsal Spec, instead string) {
 		instead = disown(&c.Owner, &c.Group)
 		return Spec{File: &c}, instead
 	case s.Exec != nil:
-		path := filepath.Join(dir, "exec", fileName(strings.TrimPrefix(s.Exec.Place(), command.Kind+":")))
+		path := filepath.Join(dir, "exec", fileNameOf(s.Exec.Title(), strings.TrimPrefix(s.Exec.Place(), command.Kind+":")))
 		return Spec{File: &file.Config{Path: path}}, "a file instead of the command, which is not run"
 	case s.VaultKV != nil:
 		c, vault := s.VaultKV, "vault_kv"
@@ -172,17 +181,20 @@ func disown(owner, group *string) (instead string) {
 }
 
 // fileName is a name as part of a path, readable and never twice the same for two names.
-func fileName(name string) string {
+func fileName(name string) string { return fileNameOf(name, name) }
+
+// fileNameOf is fileName of a whole of which only shown may be read.
+func fileNameOf(shown, whole string) string {
 	plain := strings.Map(func(r rune) rune {
 		if r == '.' || r == '-' || r == '_' || '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' {
 			return r
 		}
 		return '_'
-	}, name)
-	if plain == name && strings.Trim(name, ".") != "" && len(name) <= 64 {
-		return name
+	}, shown)
+	if plain == whole && strings.Trim(whole, ".") != "" && len(whole) <= 64 {
+		return whole
 	}
-	sum := sha256.Sum256([]byte(name))
+	sum := sha256.Sum256([]byte(whole))
 	return strings.TrimLeft(plain[:min(len(plain), 48)], "._") + "-" + hex.EncodeToString(sum[:4])
 }
 
@@ -195,6 +207,8 @@ type Opener struct {
 	mu      sync.Mutex
 	clients map[string]*shared // by the name of the connection; made when first needed
 	before  map[string]*shared // of the opener that this one follows; taken over where they are needed
+
+	unwrapped *vaultkv.Unwrapped // shared with the one that this one follows
 }
 
 // World is what sinks need of the process around them.
@@ -204,7 +218,13 @@ type World struct {
 	Now    func() time.Time
 	// Peek is for who only looks, and must not use up what works only once.
 	Peek bool
+	// Observe is told how each request to a Vault went; may be nil. It must return at once. vault is
+	// the name in vaults; "" is the one of sinks that name none.
+	Observe func(vault, operation, outcome string, took time.Duration)
 }
+
+// VaultRequests returns what Observe can be told: every operation and every outcome.
+func VaultRequests() (operations, outcomes []string) { return vaultkv.Operations(), vaultkv.Outcomes() }
 
 // shared is a client that openers share, as long as one of them has it.
 type shared struct {
@@ -235,7 +255,7 @@ func (s *shared) drop() {
 // NewOpener returns an Opener. connections are the Vaults by name; the one named "" is that of
 // sinks that name none, and comes from the VAULT_* environment where it is missing.
 func NewOpener(connections map[string]vaultkv.Connection, w World) *Opener {
-	return &Opener{connections: connections, w: w, clients: map[string]*shared{}}
+	return &Opener{connections: connections, w: w, clients: map[string]*shared{}, unwrapped: &vaultkv.Unwrapped{}}
 }
 
 // Follow makes o use the clients of the opener before it where their connections are still the same:
@@ -246,7 +266,7 @@ func (o *Opener) Follow(old *Opener) {
 	defer old.mu.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.before = maps.Clone(old.clients)
+	o.before, o.unwrapped = maps.Clone(old.clients), old.unwrapped
 }
 
 // Open makes the sink that a resolved and validated spec declares. It touches neither the place
@@ -284,7 +304,7 @@ func (o *Opener) vault(name string) (*vaultkv.Client, error) {
 		o.clients[name] = c.keep()
 		return c.Client, nil
 	}
-	c, err := vaultkv.Dial(name, connection, vaultkv.World{Getenv: o.w.Getenv, Now: o.w.Now, Peek: o.w.Peek})
+	c, err := vaultkv.Dial(name, connection, vaultkv.World{Getenv: o.w.Getenv, Now: o.w.Now, Peek: o.w.Peek, Unwrapped: o.unwrapped, Observe: o.w.Observe})
 	if err != nil {
 		return nil, err
 	}

@@ -72,8 +72,8 @@ func TestEveryKindIsKnownEverywhere(t *testing.T) {
 				t.Errorf("%v %s", problem.Path, problem.Text)
 			}
 			s.Resolve("/etc/rotatord")
-			if !strings.HasPrefix(s.Place(), kind+":") {
-				t.Errorf("place %s; want it to begin with the kind", s.Place())
+			if !strings.HasPrefix(s.Place(), kind+":") || !strings.HasPrefix(s.Title(), kind+" ") {
+				t.Errorf("place %s, title %s; want both to begin with the kind", s.Place(), s.Title())
 			}
 			if sink, err := opener(t).Open(s); err != nil || sink == nil {
 				t.Errorf("open: %v", err)
@@ -188,6 +188,7 @@ func TestUnderKeepsPlacesApart(t *testing.T) {
 	seen := map[string]string{}
 	for _, text := range []string{
 		"exec: {command: [push, a b]}", "exec: {command: [push, a_b]}", "exec: {command: [push, a, b]}", "exec: {command: [push], id: a_b}",
+		"exec: {command: [push], env: {K: hunter2}}", "exec: {command: [push], env: {K: hunter3}}",
 		"vault_kv: {mount: secret, path: a, key: 'x y'}", "vault_kv: {mount: secret, path: a, key: x_y}", "vault_kv: {mount: secret, path: a/x_y, key: z}",
 	} {
 		s := parse(t, text)
@@ -197,5 +198,8 @@ func TestUnderKeepsPlacesApart(t *testing.T) {
 			t.Errorf("%s and %s are both at %s", text, other, under.Place())
 		}
 		seen[under.Place()] = text
+		if strings.Contains(under.Place()+s.Title(), "hunter") {
+			t.Errorf("%s: a value of env is in %s, or in %s", text, under.Place(), s.Title())
+		}
 	}
 }

@@ -61,6 +61,9 @@ type Config struct {
 
 	Limiter *Limiter // told about 429s and about pages nobody waited for; may be nil
 	Now     func() time.Time
+
+	// Observe is told how each request went, once it is over; may be nil. It must return at once.
+	Observe func(op, outcome string, took time.Duration)
 }
 
 // Client is the API. Its methods may be used from many goroutines.
@@ -73,6 +76,7 @@ type Client struct {
 	fresh     http.RoundTripper // for creates
 	limiter   *Limiter
 	now       func() time.Time
+	observe   func(op, outcome string, took time.Duration)
 
 	mu       sync.Mutex
 	offset   time.Duration
@@ -105,7 +109,7 @@ func New(c Config) (*Client, error) {
 	}
 	cl := &Client{
 		origin: origin, token: c.Token, agent: c.UserAgent,
-		transport: c.Transport, fresh: c.Transport, limiter: c.Limiter, now: c.Now,
+		transport: c.Transport, fresh: c.Transport, limiter: c.Limiter, now: c.Now, observe: c.Observe,
 	}
 	cl.SetTimeout(c.Timeout)
 	base, isHTTP := c.Transport.(*http.Transport)
@@ -413,6 +417,16 @@ type call struct {
 
 // do sends one request and returns the data of a success, or an *Error, or a *rotator.LimitedError.
 func (c *Client) do(ctx context.Context, k call) (json.RawMessage, error) {
+	begun := c.now()
+	data, err := c.ask(ctx, k)
+	if c.observe != nil {
+		c.observe(k.op, outcome(k.op, err), max(0, c.now().Sub(begun)))
+	}
+	return data, err
+}
+
+// ask is do, unobserved.
+func (c *Client) ask(ctx context.Context, k call) (json.RawMessage, error) {
 	fail := func(status int, message string, is ...error) error {
 		return &Error{Op: k.op, Status: status, Message: message, is: is}
 	}

@@ -58,10 +58,10 @@ const (
 type Config struct {
 	Path   string     `yaml:"path"`             // the file
 	Key    string     `yaml:"key"`              // the variable's name
-	Mode   field.Mode `yaml:"mode,omitempty"`   // of the file; 0: DefaultMode
-	Owner  string     `yaml:"owner,omitempty"`  // name or number; "": left as it is
-	Group  string     `yaml:"group,omitempty"`  // name or number; "": left as it is
-	Format Format     `yaml:"format,omitempty"` // who reads the file; "": Portable
+	Mode   field.Mode `yaml:"mode,omitempty"`   // of the file
+	Owner  string     `yaml:"owner,omitempty"`  // name or number; missing: left as it is
+	Group  string     `yaml:"group,omitempty"`  // name or number; missing: left as it is
+	Format Format     `yaml:"format,omitempty"` // who reads the file, and how values are quoted for that
 }
 
 // Resolve makes the path absolute, relative to dir, the folder of the configuration, and fills in

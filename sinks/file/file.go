@@ -41,10 +41,10 @@ const DefaultMode field.Mode = 0o600
 // Config is the file block of a sink.
 type Config struct {
 	Path     string     `yaml:"path"`               // the file
-	Mode     field.Mode `yaml:"mode,omitempty"`     // of the file; 0: DefaultMode
-	Owner    string     `yaml:"owner,omitempty"`    // name or number; "": left as it is
-	Group    string     `yaml:"group,omitempty"`    // name or number; "": left as it is
-	Template string     `yaml:"template,omitempty"` // "": the bare token and a newline
+	Mode     field.Mode `yaml:"mode,omitempty"`     // of the file
+	Owner    string     `yaml:"owner,omitempty"`    // name or number; missing: left as it is
+	Group    string     `yaml:"group,omitempty"`    // name or number; missing: left as it is
+	Template string     `yaml:"template,omitempty"` // what stands in the file, with {{.Token}} in it; missing: the bare token and a newline
 }
 
 // Resolve makes the path absolute, relative to dir, the folder of the configuration, and fills in

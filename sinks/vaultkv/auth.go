@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/field"
@@ -174,18 +175,48 @@ func read(getenv func(string) string, refs map[string]field.SecretRef, plain map
 	return out, nil
 }
 
-// wrap remembers what came out of a wrapping token, which works only once.
+// Unwrapped remembers what came out of wrapping tokens, which work only once: longer than the client
+// that used one up, since an edited configuration makes another client, and may be refused after
+// that. The zero value is ready to use.
+type Unwrapped struct {
+	mu sync.Mutex
+	of map[origin]wrap
+}
+
+// origin is where a wrapping token stands, and for which Vault: nobody else gets what was in it.
+type origin struct{ address, namespace, mount, where string }
+
 type wrap struct {
 	token    rotator.Secret
 	secretID rotator.Secret
 }
 
+func (u *Unwrapped) get(o origin, token string) (secretID rotator.Secret) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if w := u.of[o]; w.token.Reveal() == token {
+		return w.secretID
+	}
+	return rotator.Secret{}
+}
+
+func (u *Unwrapped) put(o origin, w wrap) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.of == nil {
+		u.of = map[origin]wrap{}
+	}
+	u.of[o] = w
+}
+
 // unwrap exchanges the wrapping token in credentials for the secret id in it. Before that it asks
 // Vault what made the token: whoever could replace the file could else make us use a secret id of
 // theirs.
-func (c *Client) unwrap(ctx context.Context, m *method, w *wrap, credentials map[string]string) error {
+func (c *Client) unwrap(ctx context.Context, m *method, credentials map[string]string) error {
 	token := credentials["secret_id"]
-	if w.token.Reveal() != token {
+	from := origin{c.vault.Address(), c.vault.Namespace(), m.mount, m.where}
+	secretID := c.unwrapped.get(from, token)
+	if secretID.IsZero() {
 		var info struct {
 			Data struct {
 				CreationPath string `json:"creation_path"`
@@ -202,15 +233,17 @@ func (c *Client) unwrap(ctx context.Context, m *method, w *wrap, credentials map
 				SecretID string `json:"secret_id"`
 			} `json:"data"`
 		}
-		if err := c.send(ctx, token, http.MethodPost, "sys/wrapping/unwrap", nil, &inside); err != nil {
+		// Whoever asked for the login may go away: the answer comes only once.
+		if err := c.send(context.WithoutCancel(ctx), token, http.MethodPost, "sys/wrapping/unwrap", nil, &inside); err != nil {
 			return spent(err, m)
 		}
 		if inside.Data.SecretID == "" {
 			return fmt.Errorf("vault: %s: what is wrapped there is no secret id", m.where)
 		}
-		*w = wrap{rotator.NewSecret(token), rotator.NewSecret(inside.Data.SecretID)}
+		secretID = rotator.NewSecret(inside.Data.SecretID)
+		c.unwrapped.put(from, wrap{rotator.NewSecret(token), secretID})
 	}
-	credentials["secret_id"] = w.secretID.Reveal()
+	credentials["secret_id"] = secretID.Reveal()
 	return nil
 }
 

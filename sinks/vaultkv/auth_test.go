@@ -1,6 +1,7 @@
 package vaultkv_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -228,6 +229,41 @@ func TestAWrappedSecretID(t *testing.T) {
 	role.Wrap(t, http.MethodGet, "auth/approle/role/rotatord")
 	if err := team(connect(t, vault, auth), "app").Check(t.Context()); err == nil || !strings.Contains(err.Error(), "the wrapping token was made by auth/approle/role/rotatord, and not by") {
 		t.Errorf("a wrapping token of something else: %v", err)
+	}
+}
+
+// The one who asked for the login goes away while the wrapping token is exchanged: what was in it is
+// not lost with them.
+func TestAWrappedSecretIDOutlivesWhoAsked(t *testing.T) {
+	vault := vaulttest.Start(t)
+	role := vault.AppRole(t, "approle", rules, nil)
+	auth := appRole(role)
+	auth.AppRole.Wrapped = true
+	role.WrapSecretID(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	target, err := url.Parse(vault.Address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		if strings.HasSuffix(r.In.URL.Path, "/sys/wrapping/unwrap") {
+			r.Out = r.Out.WithContext(t.Context()) // the request has left, and is not taken back
+			cancel()
+			time.Sleep(100 * time.Millisecond)
+		}
+	}})
+	t.Cleanup(front.Close)
+	client, err := vaultkv.Dial("", vaultkv.Connection{Address: front.URL, Auth: auth}, world(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	if err := team(client, "app").Check(ctx); err == nil {
+		t.Fatal("the one who asked is still there")
+	}
+	if err := team(client, "app").Check(t.Context()); err != nil {
+		t.Errorf("the next one: %v", err)
 	}
 }
 

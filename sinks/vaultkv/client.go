@@ -35,6 +35,9 @@ type Client struct {
 	session *session
 	peek    bool // use nothing up
 	gate    gate
+	observe func(operation, outcome string, took time.Duration) // nil: nobody wants to know
+
+	unwrapped *Unwrapped
 
 	requests sync.Mutex // held while a request is built
 	locksMu  sync.Mutex
@@ -67,6 +70,8 @@ type Error struct {
 	Status int      // of the answer
 	Words  []string // Vault's own; empty where the answer was not Vault's
 	Hint   string   // what it means and what to do; may be empty
+
+	raw bool // the answer is not Vault's
 }
 
 func (e *Error) Error() string {
@@ -170,6 +175,15 @@ func (c *Client) send(ctx context.Context, token, method, path string, in, out a
 		return err
 	}
 	begun := c.now()
+	err := c.ask(ctx, begun, token, method, path, in, out)
+	if c.observe != nil {
+		c.observe(operation(method, path), outcome(ctx, err), max(0, c.now().Sub(begun)))
+	}
+	return err
+}
+
+// ask is send, past the gate and unobserved.
+func (c *Client) ask(ctx context.Context, begun time.Time, token, method, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	req := c.request(token, method, path)
@@ -190,7 +204,7 @@ func (c *Client) send(ctx context.Context, token, method, path string, in, out a
 	switch {
 	case errors.As(err, &words):
 		c.gate.answered()
-		e := &Error{Method: method, Path: path, Status: words.StatusCode}
+		e := &Error{Method: method, Path: path, Status: words.StatusCode, raw: words.RawError}
 		if words.RawError {
 			e.Hint = "the answer is not Vault's: look at the address, and at what stands in front of it"
 			if strings.Contains(strings.Join(words.Errors, " "), "HTTP request to an HTTPS server") {
@@ -242,30 +256,33 @@ func (c *Client) explain(ctx context.Context, e *Error) {
 	case e.Status == http.StatusServiceUnavailable && e.says("sealed"):
 		e.Hint = "unseal it; rotatord tries again by itself"
 	case e.Status >= 500:
-		e.Hint = c.node(ctx)
+		e.Hint, _ = c.node(ctx)
 	}
 }
 
-// node asks the node what it is, and says so where that explains a failure.
-func (c *Client) node(ctx context.Context) string {
+// node asks the node what it is, and says so where that explains a failure. An error says that it
+// does not answer.
+func (c *Client) node(ctx context.Context) (says string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
 	req := c.request("", http.MethodGet, "sys/health")
 	req.Headers.Del(api.NamespaceHeaderName)
-	resp, _ := c.vault.RawRequestWithContext(ctx, req) //nolint:staticcheck // see do; every state but active comes with an error too
+	resp, err := c.vault.RawRequestWithContext(ctx, req) //nolint:staticcheck // see do; every state but active comes with an error too
 	if resp == nil {
-		return ""
+		return "", fmt.Errorf("vault: GET sys/health: %w", network(err))
 	}
 	defer resp.Body.Close() //nolint:errcheck // nothing is written
 	switch resp.StatusCode {
 	case http.StatusTooManyRequests:
-		return "this node is a standby that does not reach its active node: look at the cluster, or give the address of the active node"
+		return "this node is a standby that does not reach its active node: look at the cluster, or give the address of the active node", nil
 	case 472:
-		return "this node is a disaster recovery secondary and answers nothing: give the address of the primary"
+		return "this node is a disaster recovery secondary and answers nothing: give the address of the primary", nil
 	case http.StatusNotImplemented:
-		return "this Vault is not initialised"
+		return "this Vault is not initialised", nil
 	case http.StatusServiceUnavailable:
-		return "this Vault is sealed: unseal it; rotatord tries again by itself"
+		return "this Vault is sealed: unseal it; rotatord tries again by itself", nil
 	}
-	return ""
+	return "", nil
 }
 
 // decode reads one JSON value. Numbers stay as they are written, by being left undecoded.

@@ -1,6 +1,7 @@
 package vaultkv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -90,6 +91,11 @@ type World struct {
 	Now    func() time.Time
 	// Peek is for who only looks: no wrapped secret id is used up, which could be done only once.
 	Peek bool
+	// Unwrapped is shared by all clients of a process. nil: the client remembers for itself.
+	Unwrapped *Unwrapped
+	// Observe is told how each request went, once it is over; may be nil. It must return at once.
+	// connection is the name in vaults; "" is the default one.
+	Observe func(connection, operation, outcome string, took time.Duration)
 }
 
 // Dial makes the client of one connection; all sinks of the connection share it. It sends nothing.
@@ -159,7 +165,10 @@ func Dial(name string, c Connection, w World) (*Client, error) {
 	config.HttpClient.Transport = capped{config.HttpClient.Transport}
 	client := &Client{
 		name: strings.TrimSpace("vault "+name) + " at " + address, vault: vault, http: config.HttpClient, timeout: timeout,
-		now: w.Now, getenv: getenv, peek: w.Peek, locks: map[string]*keyLock{}, mounts: map[string]mount{},
+		now: w.Now, getenv: getenv, peek: w.Peek, unwrapped: cmp.Or(w.Unwrapped, &Unwrapped{}), locks: map[string]*keyLock{}, mounts: map[string]mount{},
+	}
+	if w.Observe != nil {
+		client.observe = func(operation, outcome string, took time.Duration) { w.Observe(name, operation, outcome, took) }
 	}
 	client.session = newSession(client, c.Auth.method(), c.given(getenv))
 	return client, nil

@@ -36,10 +36,11 @@ func (c *Client) Examine(ctx context.Context) (Examination, error) {
 	switch {
 	case errors.Is(err, errPeek):
 		x.Peeked, x.Says = true, "a wrapped secret id waits in "+c.session.method.where+"; it is not used up by looking, so nothing else was asked"
-		if n := c.node(ctx); n != "" {
-			return x, fmt.Errorf("vault: GET sys/health: %s", n)
+		says, err := c.node(ctx)
+		if says != "" {
+			err = fmt.Errorf("vault: GET sys/health: %s", says)
 		}
-		return x, nil
+		return x, err
 	case err != nil:
 		return x, err
 	}

@@ -10,7 +10,8 @@ import (
 )
 
 // Check says whether a push would work: the mount is there and is a KV engine, and the token's
-// policies allow to read and to write the secret. It writes nothing. A missing permission is an *Error whose hint is the policy that would do.
+// policies allow to read and to write the secret. It writes nothing. A missing permission is an *Error
+// whose hint is the policy that would do.
 func (s *Sink) Check(ctx context.Context) error {
 	end, err := s.begin(ctx)
 	if err != nil {

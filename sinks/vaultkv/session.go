@@ -22,7 +22,6 @@ type session struct {
 	given  func() (rotator.Secret, error) // the token that is given now; zero: none
 
 	turn chan struct{} // held by the one who logs in or renews
-	wrap wrap          // only of who holds turn
 
 	mu     sync.Mutex
 	grant  Grant
@@ -179,7 +178,7 @@ func (s *session) ask(ctx context.Context, credentials map[string]string) (Grant
 		if s.client.peek {
 			return Grant{}, fmt.Errorf("vault: %w", errPeek)
 		}
-		if err := s.client.unwrap(ctx, m, &s.wrap, credentials); err != nil {
+		if err := s.client.unwrap(ctx, m, credentials); err != nil {
 			return Grant{}, err
 		}
 	}
@@ -228,6 +227,7 @@ func (s *session) refused(ctx context.Context, token rotator.Secret, said *Error
 	if !same {
 		return true // somebody else has a newer one already
 	}
+	guessed := false
 	if !dead(said) {
 		if s.method != nil && fresh {
 			return false // just logged in: it is a policy, also where the token may not ask about itself
@@ -237,16 +237,25 @@ func (s *session) refused(ctx context.Context, token rotator.Secret, said *Error
 		if n != http.StatusForbidden || s.method == nil && !dead(e) {
 			return false
 		}
-		if !dead(e) && !s.guess() {
+		if guessed = !dead(e); guessed && !s.guess() {
 			return false
 		}
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.grant.token.Reveal() == token.Reveal() {
+	dropped := s.grant.token.Reveal() == token.Reveal()
+	if dropped {
 		s.grant = Grant{}
 	}
+	s.mu.Unlock()
+	if dropped && guessed { // it may well be alive
+		s.end(ctx, token)
+	}
 	return true
+}
+
+// end ends a login: Vault need not keep what nobody uses any more.
+func (s *session) end(ctx context.Context, token rotator.Secret) {
+	s.client.send(context.WithoutCancel(ctx), token.Reveal(), http.MethodPost, "auth/token/revoke-self", nil, nil) //nolint:errcheck // else it ends by itself
 }
 
 // guess reports whether a login may be made on the mere chance that the token is dead: Vault said the
@@ -352,7 +361,7 @@ func (s *session) renew(ctx context.Context) time.Duration {
 	return max(min(s.grant.renewAt.Sub(now), tendEvery), 100*time.Millisecond)
 }
 
-// close ends the tending, and the login: Vault need not keep what nobody uses any more.
+// close ends the tending, and the login.
 func (s *session) close(ctx context.Context) {
 	s.mu.Lock()
 	stop, g := s.stop, s.grant
@@ -365,6 +374,6 @@ func (s *session) close(ctx context.Context) {
 		stop()
 	}
 	if s.method != nil && !g.token.IsZero() {
-		s.client.send(ctx, g.token.Reveal(), http.MethodPost, "auth/token/revoke-self", nil, nil) //nolint:errcheck // else it ends by itself
+		s.end(ctx, g.token)
 	}
 }

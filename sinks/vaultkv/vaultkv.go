@@ -45,9 +45,9 @@ const DefaultKey = "token"
 type Config struct {
 	Mount     string `yaml:"mount"`                // where the KV engine is mounted
 	Path      string `yaml:"path"`                 // the secret below the mount, without data/
-	Key       string `yaml:"key,omitempty"`        // within the secret; DefaultKey
-	KVVersion int    `yaml:"kv_version,omitempty"` // 1 or 2; 0: what the mount says
-	Vault     string `yaml:"vault,omitempty"`      // the name of the connection; "": the default one
+	Key       string `yaml:"key,omitempty"`        // within the secret
+	KVVersion int    `yaml:"kv_version,omitempty"` // 1 or 2; missing: what the mount says
+	Vault     string `yaml:"vault,omitempty"`      // the name of the connection, an item of vaults; missing: that of the block vault
 	Metadata  bool   `yaml:"metadata,omitempty"`   // write custom metadata: whose token it is, its id, generation and expiry
 }
 

@@ -12,17 +12,14 @@ import (
 	"time"
 )
 
-// DefaultAddr is a free port of this machine.
-const DefaultAddr = "127.0.0.1:0"
-
 // grace is how long requests that are being answered may take when Serve is to end.
 const grace = 2 * time.Second
 
-// Listen opens a port of this machine; "" stands for DefaultAddr. Other machines are refused: the
+// Listen opens a port of this machine; "" stands for a free one. Other machines are refused: the
 // stand-in speaks plain http, and its control endpoints ask no password.
 func Listen(addr string) (net.Listener, error) {
 	if addr == "" {
-		addr = DefaultAddr
+		addr = "127.0.0.1:0"
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
