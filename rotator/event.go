@@ -1,6 +1,9 @@
 package rotator
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Event is one thing that happened, as the journal keeps it. It is saved in the transaction of
 // the record it belongs to, and told to listeners after that. It never holds a plaintext.
@@ -10,15 +13,25 @@ type Event struct {
 	Entry      string    `json:"entry,omitempty"`
 	Generation int       `json:"generation,omitempty"`
 	Label      string    `json:"label,omitempty"`
-	ID         string    `json:"id,omitempty"`     // SiteGPT's id
-	Expires    time.Time `json:"expires,omitzero"` // of the generation
-	Place      string    `json:"place,omitempty"`  // of the sink
-	Sink       string    `json:"sink,omitempty"`   // its name for people
-	Detail     string    `json:"detail,omitempty"` // why, in words
-	Error      string    `json:"error,omitempty"`  // what failed
-	Outage     string    `json:"outage,omitempty"` // what is out, where that is why it failed
-	Next       time.Time `json:"next,omitzero"`    // the next try, or what happens next
-	By         string    `json:"by,omitempty"`     // the OS user of a command
+	ID         string    `json:"id,omitempty"`      // SiteGPT's id
+	Expires    time.Time `json:"expires,omitzero"`  // of the generation
+	Place      string    `json:"place,omitempty"`   // of the sink
+	Sink       string    `json:"sink,omitempty"`    // its name for people
+	Detail     string    `json:"detail,omitempty"`  // why, in words
+	Error      string    `json:"error,omitempty"`   // what failed
+	Outage     string    `json:"outage,omitempty"`  // what is out, where that is why it failed
+	Next       time.Time `json:"next,omitzero"`     // the next try, or what happens next; of pruned: what is older is gone
+	By         string    `json:"by,omitempty"`      // the OS user who asked, and who that was before sudo
+	Hash       string    `json:"hash,omitempty"`    // of a configuration
+	Version    string    `json:"version,omitempty"` // of rotatord, where it began to work
+}
+
+// notRequired ends the detail of a push to a sink that a rotation does not wait for.
+const notRequired = "not required"
+
+// Optional reports whether the event is a push to a sink that was not required then.
+func (ev *Event) Optional() bool {
+	return ev.Kind == EventPushed && strings.HasSuffix(ev.Detail, notRequired)
 }
 
 // EventKind names what happened.
@@ -56,3 +69,23 @@ const (
 	EventWaiting   EventKind = "waiting" // a revocation waits; Detail says for whom
 	EventWarning   EventKind = "warning"
 )
+
+// The kinds of event that belong to no token, but to the installation.
+const (
+	EventStarted    EventKind = "started"    // rotatord began to work on the state; has its version
+	EventStopped    EventKind = "stopped"    // and ended in order
+	EventConfigured EventKind = "configured" // a configuration came into force; has its hash
+	EventDeclined   EventKind = "declined"   // a configuration was refused: the one before stays in force
+	EventAccount    EventKind = "account"    // the account, or the token that rotatord itself asks with, is another one
+	EventPruned     EventKind = "pruned"     // history from before Next was dropped
+)
+
+// EventKinds returns every kind of event, in the order of a token's life.
+func EventKinds() []EventKind {
+	return []EventKind{
+		EventIntended, EventRefused, EventLimited, EventUnknown, EventClosed, EventCreated, EventVerified, EventPushed, EventFailed,
+		EventConverged, EventLost, EventOrphan, EventRevoked, EventExpired, EventHeld, EventReleased, EventDrift, EventDied,
+		EventReplanned, EventAdopted, EventPaused, EventRemoved, EventRestored, EventRenamed, EventAsked, EventTold, EventTaken,
+		EventWaiting, EventWarning, EventStarted, EventStopped, EventConfigured, EventDeclined, EventAccount, EventPruned,
+	}
+}

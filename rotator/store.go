@@ -17,13 +17,20 @@ type Store interface {
 	// its events in the same transaction, and then raises r.Version by one. ErrConflict: nothing
 	// was written. On any error r is unchanged.
 	Save(ctx context.Context, r *Record, told ...Event) error
-	// Rename gives r another name, in one transaction with the event; it returns the new record.
-	// ErrConflict as for Save, also when to exists already.
-	Rename(ctx context.Context, r Record, to string, told Event) (Record, error)
+	// Rename gives records other names, all of them or none, in one transaction with their events;
+	// it returns the new records in the same order. ErrConflict as for Save, also when a name is taken.
+	Rename(ctx context.Context, all ...Renaming) ([]Record, error)
 	// Intended reports whether the journal holds an intent with this label, and for which entry.
 	Intended(ctx context.Context, label string) (entry string, ok bool, err error)
 	// Asks returns the wishes of people that are younger than a generation's longest life.
 	Asks(ctx context.Context) ([]Ask, error)
+}
+
+// Renaming is one record that gets another name.
+type Renaming struct {
+	Record Record
+	To     string
+	Told   Event
 }
 
 // Ask is a person's durable wish about one entry.

@@ -21,7 +21,7 @@ func advise(dir string, err error) error {
 	case errors.Is(cause, syscall.ENOSPC), errors.Is(cause, syscall.EDQUOT):
 		return fmt.Errorf("%w: nothing was written; make room in %s: %w", ErrFull, dir, err)
 	case errors.Is(cause, syscall.EROFS):
-		return fmt.Errorf("the disk of %s is read-only: mount it writable, or add ReadWritePaths=%[1]s to the systemd unit: %w", dir, err)
+		return fmt.Errorf("the disk of %s is read-only: mount it writable, or add ReadWritePaths=-%[1]s to the systemd unit: %w", dir, err)
 	case errors.Is(cause, syscall.EMFILE), errors.Is(cause, syscall.ENFILE):
 		return fmt.Errorf("too many files are open: raise LimitNOFILE= of the systemd unit, or ulimit -n: %w", err)
 	}

@@ -107,6 +107,13 @@ func (l *Lock) Describe(change func(*Holder)) error {
 	return nil
 }
 
+// Who is the holder as the lock describes it.
+func (l *Lock) Who() Holder {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.who
+}
+
 // Beat notes for Moved that the holder works. It costs no write to the disk worth counting: it is
 // the time of the lock's file.
 func (l *Lock) Beat(now time.Time) error { return os.Chtimes(l.f.Name(), now, now) }

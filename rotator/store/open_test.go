@@ -21,7 +21,7 @@ import (
 // later is the schema of a version that does not exist yet: one more migration.
 func later(t *testing.T, sql string) fs.FS {
 	t.Helper()
-	out := fstest.MapFS{"00003_later.sql": {Data: []byte("-- +goose Up\n" + sql)}}
+	out := fstest.MapFS{"00004_later.sql": {Data: []byte("-- +goose Up\n" + sql)}}
 	must(t, fs.WalkDir(schema(), ".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -237,7 +237,7 @@ func TestMigration(t *testing.T) {
 	l, err := TakeLock(ctx, dir, Holder{Kind: Daemon})
 	must(t, err)
 	defer l.Unlock() //nolint:errcheck // the test ends
-	if _, err := open(ctx, dir, Options{}, later(t, "CREATE TABLE half (x TEXT);\nCREATE TABLE asks (x TEXT);")); err == nil || !strings.Contains(err.Error(), "from version 2 to 3") {
+	if _, err := open(ctx, dir, Options{}, later(t, "CREATE TABLE half (x TEXT);\nCREATE TABLE asks (x TEXT);")); err == nil || !strings.Contains(err.Error(), "from version 3 to 4") {
 		t.Errorf("a broken migration: %v", err)
 	}
 	s := reopen(t, dir, Options{})
@@ -251,7 +251,7 @@ func TestMigration(t *testing.T) {
 
 	// A reader of the newer version does not migrate.
 	var ve *VersionError
-	if _, err := openReader(ctx, dir, newer); !errors.As(err, &ve) || ve.Has != 2 || ve.Knows != 3 {
+	if _, err := openReader(ctx, dir, newer); !errors.As(err, &ve) || ve.Has != 3 || ve.Knows != 4 {
 		t.Errorf("the newer reader: %v", err)
 	}
 	s, err = open(ctx, dir, Options{}, newer)
@@ -262,7 +262,7 @@ func TestMigration(t *testing.T) {
 	must(t, s.Close())
 
 	// The copy is whole, private, and can be put back.
-	copied := path + ".before-v3"
+	copied := path + ".before-v4"
 	if st, err := os.Stat(copied); err != nil || st.Mode() != 0o600 {
 		t.Errorf("the copy: %v %v", st, err)
 	}
@@ -271,7 +271,7 @@ func TestMigration(t *testing.T) {
 	}
 	after, err := os.ReadFile(path)
 	must(t, err)
-	if _, err := Open(ctx, dir, Options{}); !errors.As(err, &ve) || ve.Has != 3 || ve.Knows != 2 || !strings.Contains(err.Error(), "rotatord.db.before-v3") {
+	if _, err := Open(ctx, dir, Options{}); !errors.As(err, &ve) || ve.Has != 4 || ve.Knows != 3 || !strings.Contains(err.Error(), "rotatord.db.before-v4") {
 		t.Errorf("the older version: %v", err)
 	}
 	if _, err := OpenReader(ctx, dir); !errors.As(err, &ve) {

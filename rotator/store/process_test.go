@@ -162,7 +162,7 @@ func TestEverySaveThatReturnedSurvivesAKill(t *testing.T) {
 			if r.Version < version {
 				t.Errorf("round %d: %s: version %d was acknowledged, %d is there", round, name, version, r.Version)
 			}
-			events, err := s.History(t.Context(), Query{Entry: name})
+			events, err := s.History(t.Context(), Query{Entries: []string{name}})
 			must(t, err)
 			if int64(len(events)) != r.Version {
 				t.Errorf("round %d: %s: %d events with version %d", round, name, len(events), r.Version)

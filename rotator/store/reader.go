@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -161,36 +162,53 @@ func instant(micro int64) time.Time { return time.UnixMicro(micro).UTC() }
 
 // Query says which events History returns. The zero value means all of them, oldest first.
 type Query struct {
-	// Entry is a name or a glob (as of path.Match); "" is every entry. It is compared with the
-	// name at that time and with the name that the entry has now.
-	Entry  string
-	Since  time.Time           // the earliest; zero: from the beginning
-	Until  time.Time           // the first that is too late; zero: to the end
-	Kinds  []rotator.EventKind // none: all
-	Newest bool                // newest first
-	Limit  int                 // at most so many; 0: all
+	// Entries are names or globs (as of path.Match); none is every entry, and what belongs to none.
+	// They are compared with the name at that time and with the name that the entry has now.
+	Entries []string
+	Plus    bool                // and what belongs to no entry
+	Renamed bool                // an event's Entry is the name that its entry has now
+	Since   time.Time           // the earliest; zero: from the beginning
+	Until   time.Time           // the first that is too late; zero: to the end
+	Kinds   []rotator.EventKind // none: all
+	Newest  bool                // newest first
+	Limit   int                 // at most so many; 0: all
 }
 
 // History returns events of the journal in the order in which they were written. Their instants
 // are in UTC, in whole microseconds.
-func (r *Reader) History(ctx context.Context, q Query) ([]rotator.Event, error) {
-	if _, err := path.Match(q.Entry, ""); err != nil {
-		return nil, fmt.Errorf("%q is no pattern for names: %w", q.Entry, err)
+func (r *Reader) History(ctx context.Context, q Query) (out []rotator.Event, err error) {
+	if err := r.Each(ctx, q, func(e rotator.Event) error { out = append(out, e); return nil }); err != nil {
+		return nil, err
 	}
+	return out, nil
+}
+
+// Each calls f for what History would return, one after the other, until it returns an error.
+func (r *Reader) Each(ctx context.Context, q Query, f func(rotator.Event) error) error {
 	var where []string
 	var args []any
 	arg := func(v any) string {
 		args = append(args, v)
 		return fmt.Sprintf("$%d", len(args))
 	}
-	glob := strings.ContainsAny(q.Entry, `*?[\`)
-	if q.Entry != "" {
-		is := "= " + arg(q.Entry)
-		if glob { // the file finds candidates, path.Match decides
-			args[len(args)-1] = like(q.Entry)
-			is = fmt.Sprintf(`LIKE $%d ESCAPE '!'`, len(args))
+	var names []string
+	for _, pattern := range q.Entries {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("%q is no pattern for names: %w", pattern, err)
 		}
-		where = append(where, fmt.Sprintf(`(entry %s OR record IN (SELECT id FROM records WHERE name %s))`, is, is))
+		is := ""
+		if strings.ContainsAny(pattern, `*?[\`) { // the file finds candidates, path.Match decides
+			is = `LIKE ` + arg(like(pattern)) + ` ESCAPE '!'`
+		} else {
+			is = "= " + arg(pattern)
+		}
+		names = append(names, fmt.Sprintf(`entry %s OR record IN (SELECT id FROM records WHERE name %[1]s)`, is))
+	}
+	if len(names) > 0 {
+		if q.Plus {
+			names = append(names, `entry = ''`)
+		}
+		where = append(where, "("+strings.Join(names, " OR ")+")")
 	}
 	if !q.Since.IsZero() {
 		where = append(where, "at >= "+arg(q.Since.UnixMicro()))
@@ -205,7 +223,7 @@ func (r *Reader) History(ctx context.Context, q Query) ([]rotator.Event, error) 
 		}
 		where = append(where, "kind IN ("+strings.Join(in, ", ")+")")
 	}
-	text := `SELECT at, kind, entry, generation, label, token_id, expires_at, place, sink, detail, error, next_at, done_by,
+	text := `SELECT at, kind, entry, generation, label, token_id, expires_at, place, sink, detail, error, next_at, done_by, hash, version,
 		COALESCE((SELECT name FROM records WHERE id = events.record), entry) FROM events`
 	if len(where) > 0 {
 		text += " WHERE " + strings.Join(where, " AND ")
@@ -214,18 +232,21 @@ func (r *Reader) History(ctx context.Context, q Query) ([]rotator.Event, error) 
 	if q.Newest {
 		text += " DESC"
 	}
-	var out []rotator.Event
-	err := r.query(ctx, func(rows *sql.Rows) (bool, error) {
+	n := 0
+	return r.query(ctx, func(rows *sql.Rows) (bool, error) {
 		var e rotator.Event
 		var at int64
 		var expires, next sql.NullInt64
 		var name string
 		if err := rows.Scan(&at, &e.Kind, &e.Entry, &e.Generation, &e.Label, &e.ID, &expires,
-			&e.Place, &e.Sink, &e.Detail, &e.Error, &next, &e.By, &name); err != nil {
+			&e.Place, &e.Sink, &e.Detail, &e.Error, &next, &e.By, &e.Hash, &e.Version, &name); err != nil {
 			return false, err
 		}
-		if glob && !matches(q.Entry, e.Entry) && !matches(q.Entry, name) {
+		if len(q.Entries) > 0 && !(q.Plus && e.Entry == "") && !anyMatches(q.Entries, e.Entry) && !anyMatches(q.Entries, name) {
 			return true, nil
+		}
+		if q.Renamed {
+			e.Entry = name
 		}
 		e.At = instant(at)
 		if expires.Valid {
@@ -234,13 +255,16 @@ func (r *Reader) History(ctx context.Context, q Query) ([]rotator.Event, error) 
 		if next.Valid {
 			e.Next = instant(next.Int64)
 		}
-		out = append(out, e)
-		return q.Limit <= 0 || len(out) < q.Limit, nil
+		n++
+		if err := f(e); err != nil {
+			return false, err
+		}
+		return q.Limit <= 0 || n < q.Limit, nil
 	}, text, args...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+}
+
+func anyMatches(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return p == name || matches(p, name) })
 }
 
 func matches(pattern, name string) bool {

@@ -100,46 +100,74 @@ func (s *Store) Save(ctx context.Context, r *rotator.Record, told ...rotator.Eve
 	return nil
 }
 
-// Rename implements rotator.Store. The record's generations, its wishes and its history go with
-// it; what the journal says of the past keeps the old name.
-func (s *Store) Rename(ctx context.Context, r rotator.Record, to string, event rotator.Event) (rotator.Record, error) {
-	from, renamed := r.Name, r.Clone()
-	renamed.Name = to
-	for i := range renamed.Generations {
-		renamed.Generations[i].Entry = to
-	}
-	for i := range renamed.Asks {
-		renamed.Asks[i].Entry = to
-	}
-	body, err := encode(&renamed)
-	if err != nil {
-		return rotator.Record{}, err
-	}
-	told := named(to, []rotator.Event{event})
-	if err := s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
-		id, err := swapped(tx.QueryRowContext(ctx, `UPDATE records SET name = $1, version = version + 1, body = $2
-			WHERE name = $3 AND version = $4 AND NOT EXISTS (SELECT 1 FROM records WHERE name = $1)
-			RETURNING id`, to, body, from, r.Version))
+// Rename implements rotator.Store. The records' generations, their wishes and their history go with
+// them; what the journal says of the past keeps the old names.
+func (s *Store) Rename(ctx context.Context, all ...rotator.Renaming) ([]rotator.Record, error) {
+	renamed := make([]rotator.Record, 0, len(all))
+	bodies := make([]string, 0, len(all))
+	for _, a := range all {
+		r := a.Record.Clone()
+		r.Name = a.To
+		for i := range r.Generations {
+			r.Generations[i].Entry = a.To
+		}
+		for i := range r.Asks {
+			r.Asks[i].Entry = a.To
+		}
+		body, err := encode(&r)
 		if err != nil {
 			return nil, err
 		}
-		// A wish that was left for the new name before it existed gives way.
-		for _, q := range []string{
-			`DELETE FROM asks WHERE entry = $1 AND EXISTS (SELECT 1 FROM asks AS o
-				WHERE o.entry = $2 AND o.revoke = asks.revoke AND o.than = asks.than)`,
-			`UPDATE asks SET entry = $1 WHERE entry = $2`,
-			`UPDATE orders SET entry = $1 WHERE entry = $2`,
-		} {
-			if _, err := tx.ExecContext(ctx, q, to, from); err != nil {
+		r.Version++
+		renamed, bodies = append(renamed, r), append(bodies, body)
+	}
+	if err := s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) (told []rotator.Event, err error) {
+		// A conflict takes back this write alone, and others may share the transaction.
+		if _, err := tx.ExecContext(ctx, `SAVEPOINT renames`); err != nil {
+			return nil, err
+		}
+		for i, a := range all {
+			ev, err := rename(ctx, tx, a, bodies[i])
+			if errors.Is(err, rotator.ErrConflict) {
+				if _, back := tx.ExecContext(ctx, `ROLLBACK TO renames`); back != nil {
+					return nil, back
+				}
+			}
+			if err != nil {
 				return nil, err
 			}
+			told = append(told, ev...)
 		}
-		return told, record(ctx, tx, id, told)
+		_, err = tx.ExecContext(ctx, `RELEASE renames`)
+		return told, err
 	}); err != nil {
-		return rotator.Record{}, err
+		return nil, err
 	}
-	renamed.Version++
 	return renamed, nil
+}
+
+// rename gives one record its new name.
+func rename(ctx context.Context, tx *sql.Tx, a rotator.Renaming, body string) ([]rotator.Event, error) {
+	from := a.Record.Name
+	id, err := swapped(tx.QueryRowContext(ctx, `UPDATE records SET name = $1, version = version + 1, body = $2
+		WHERE name = $3 AND version = $4 AND NOT EXISTS (SELECT 1 FROM records WHERE name = $1)
+		RETURNING id`, a.To, body, from, a.Record.Version))
+	if err != nil {
+		return nil, err
+	}
+	// A wish that was left for the new name before it existed gives way.
+	for _, q := range []string{
+		`DELETE FROM asks WHERE entry = $1 AND EXISTS (SELECT 1 FROM asks AS o
+			WHERE o.entry = $2 AND o.revoke = asks.revoke AND o.than = asks.than)`,
+		`UPDATE asks SET entry = $1 WHERE entry = $2`,
+		`UPDATE orders SET entry = $1 WHERE entry = $2`,
+	} {
+		if _, err := tx.ExecContext(ctx, q, a.To, from); err != nil {
+			return nil, err
+		}
+	}
+	told := named(a.To, []rotator.Event{a.Told})
+	return told, record(ctx, tx, id, told)
 }
 
 // swapped reads the id that a compare-and-swap returned.
@@ -166,10 +194,10 @@ func record(ctx context.Context, tx *sql.Tx, id int64, events []rotator.Event) e
 	for i := range events {
 		e := &events[i]
 		if _, err := tx.ExecContext(ctx, `INSERT INTO events (at, kind, record, entry, generation, label, token_id,
-				expires_at, place, sink, detail, error, next_at, done_by)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`,
+				expires_at, place, sink, detail, error, next_at, done_by, hash, version)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 			e.At.UnixMicro(), string(e.Kind), sql.NullInt64{Int64: id, Valid: id != 0}, e.Entry, e.Generation, e.Label, e.ID,
-			micros(e.Expires), e.Place, e.Sink, e.Detail, e.Error, micros(e.Next), e.By); err != nil {
+			micros(e.Expires), e.Place, e.Sink, e.Detail, e.Error, micros(e.Next), e.By, e.Hash, e.Version); err != nil {
 			return fmt.Errorf("write the journal: %w", err)
 		}
 	}
@@ -246,19 +274,24 @@ func (s *Store) order(ctx context.Context, a rotator.Ask) error {
 	})
 }
 
-// Tell writes into the journal what a command did that belongs to no save of a record.
-func (s *Store) Tell(ctx context.Context, event rotator.Event) error {
-	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) { return note(ctx, tx, event) })
+// Tell writes into the journal what belongs to no save of a record. It needs no lock: events are
+// appended, and never changed.
+func (s *Store) Tell(ctx context.Context, events ...rotator.Event) error {
+	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) { return note(ctx, tx, events...) })
 }
 
-// note writes what a person did into the journal.
-func note(ctx context.Context, tx *sql.Tx, event rotator.Event) ([]rotator.Event, error) {
-	var id int64
-	if err := tx.QueryRowContext(ctx, `SELECT id FROM records WHERE name = $1`, event.Entry).Scan(&id); err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return nil, err
+// note writes events into the journal, each with the record of its entry.
+func note(ctx context.Context, tx *sql.Tx, events ...rotator.Event) ([]rotator.Event, error) {
+	for i := range events {
+		var id int64
+		if err := tx.QueryRowContext(ctx, `SELECT id FROM records WHERE name = $1`, events[i].Entry).Scan(&id); err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
+		}
+		if err := record(ctx, tx, id, events[i:i+1]); err != nil {
+			return nil, err
+		}
 	}
-	events := []rotator.Event{event}
-	return events, record(ctx, tx, id, events)
+	return events, nil
 }
 
 func digit(b bool) int {
@@ -271,32 +304,65 @@ func digit(b bool) int {
 // pruneAtOnce is how many rows one transaction deletes: other writers wait no longer than that.
 const pruneAtOnce = 500
 
-// Prune deletes events older than before, and returns how many. What tells where a token comes
-// from (its intent, creation, pushes and promotion) stays until the token's expiry lies before
-// that instant as well: the label of an intent is watched as long as its token may live. Wishes
-// go when they are older than before by the longest life of a token. before must not lie in the
-// future.
-func (s *Store) Prune(ctx context.Context, before time.Time) (int, error) {
+// lasting are the kinds that tell what became of a token.
+var lasting = []rotator.EventKind{
+	rotator.EventIntended, rotator.EventCreated, rotator.EventVerified, rotator.EventPushed, rotator.EventConverged,
+	rotator.EventAdopted, rotator.EventLost, rotator.EventRevoked, rotator.EventDied,
+}
+
+// Prune deletes events older than before, and returns how many; at is now, and what it deletes leaves
+// an event that says so. What tells where a token comes from and how it ended (its intent, creation,
+// pushes, promotion, revocation) stays until the token's expiry lies before that instant as well: the
+// label of an intent is watched as long as its token may live, and a report of a living token is
+// whole. So does the last event that tells which configuration is in force, which account, and which
+// version ran. Wishes go when they are older than before by the longest life of a token. before must
+// not lie in the future.
+func (s *Store) Prune(ctx context.Context, before, at time.Time) (int, error) {
+	cut := before.UnixMicro()
+	args := []any{cut}
+	kept := func(kinds ...rotator.EventKind) string {
+		var in []string
+		for _, k := range kinds {
+			args = append(args, string(k))
+			in = append(in, fmt.Sprintf("$%d", len(args)))
+		}
+		return strings.Join(in, ", ")
+	}
+	old := ` FROM events WHERE at < $1
+		AND NOT (kind = '` + string(rotator.EventIntended) + `' AND expires_at IS NULL)
+		AND NOT (kind IN (` + kept(lasting...) + `) AND expires_at >= $1 AND expires_at IS NOT NULL)
+		AND seq NOT IN (SELECT MAX(seq) FROM events WHERE kind IN (` +
+		kept(rotator.EventConfigured, rotator.EventAccount, rotator.EventStarted) + `) GROUP BY kind)`
+	said := false
 	if err := s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
 		for _, table := range []string{"asks", "orders"} {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table+` WHERE asked_at < $1`, before.Add(-rotator.MaxLifetime).UnixMicro()); err != nil {
 				return nil, err
 			}
 		}
-		return nil, nil
-	}); err != nil {
+		n := 0
+		if err := tx.QueryRowContext(ctx, `SELECT COUNT(*)`+old, args...).Scan(&n); err != nil || n == 0 {
+			return nil, err
+		}
+		said = true
+		return note(ctx, tx, rotator.Event{
+			At: at, Kind: rotator.EventPruned, Next: before, Detail: fmt.Sprintf("history is kept for so long: %d events from before %s are dropped", n, before.UTC().Format(time.RFC3339)),
+		})
+	}); err != nil || !said {
 		return 0, err
 	}
 	total := 0
 	for {
 		deleted := 0
 		if err := s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
-			res, err := tx.ExecContext(ctx, `DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < $1
-				AND NOT (kind = $2 AND expires_at IS NULL)
-				AND NOT (kind IN ($2, $3, $4, $5) AND expires_at >= $1 AND expires_at IS NOT NULL)
-				ORDER BY at LIMIT $6)`, before.UnixMicro(),
-				string(rotator.EventIntended), string(rotator.EventCreated), string(rotator.EventPushed), string(rotator.EventConverged), pruneAtOnce)
+			if _, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ($1, $2)`, metaPruning, cut); err != nil {
+				return nil, err
+			}
+			res, err := tx.ExecContext(ctx, `DELETE FROM events WHERE seq IN (SELECT seq`+old+fmt.Sprintf(` ORDER BY at LIMIT %d)`, pruneAtOnce), args...)
 			if err != nil {
+				return nil, err
+			}
+			if _, err := tx.ExecContext(ctx, `DELETE FROM meta WHERE name = $1`, metaPruning); err != nil {
 				return nil, err
 			}
 			n, err := res.RowsAffected()
@@ -316,38 +382,57 @@ const (
 	metaKey      = ".key"
 	metaInstance = ".instance"
 	metaAccount  = ".account"
+	metaPruning  = ".pruning" // within one transaction: the trigger lets go of what is older than this
 )
 
 // SetMeta keeps a small value under a name, for whoever owns that name: what people were told
-// last, say. It is not for secrets.
-func (s *Store) SetMeta(ctx context.Context, name, value string) error {
+// last, say. It is not for secrets. The events that tell of it are written with it, or not at all.
+func (s *Store) SetMeta(ctx context.Context, name, value string, told ...rotator.Event) error {
 	if name == "" || strings.HasPrefix(name, ".") {
 		return fmt.Errorf("%q is no name for a value: it is empty, or the store's own", name)
 	}
-	return s.setMeta(ctx, name, value)
+	return s.setMeta(ctx, name, value, told...)
 }
 
-func (s *Store) setMeta(ctx context.Context, name, value string) error {
+func (s *Store) setMeta(ctx context.Context, name, value string, told ...rotator.Event) error {
 	return s.commit.do(ctx, func(ctx context.Context, tx *sql.Tx) ([]rotator.Event, error) {
-		_, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ($1, $2)
-			ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value)
-		return nil, err
+		if _, err := tx.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES ($1, $2)
+			ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value); err != nil {
+			return nil, err
+		}
+		return note(ctx, tx, told...)
 	})
 }
 
 var instanceShape = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 
 // Instance returns the short name of this installation. A declared one wins, and is remembered;
-// with "" it is the remembered one, or the one that was made up when the state was made.
-func (s *Store) Instance(ctx context.Context, declared string) (string, error) {
+// with "" it is the remembered one, or the one that was made up when the state was made. The journal
+// is told of another name than the one that labels may bear, and that by asked for it at that instant.
+func (s *Store) Instance(ctx context.Context, declared, by string, at time.Time) (string, error) {
 	known, err := s.Reader.Instance(ctx, declared)
 	if err != nil || declared == "" {
 		return known, err
 	}
-	if kept, err := s.Reader.Instance(ctx, ""); err != nil || kept == declared {
+	was, err := s.Reader.Instance(ctx, "")
+	if err != nil || was == declared {
 		return declared, err
 	}
-	return declared, s.setMeta(ctx, metaInstance, declared)
+	_, _, used, err := s.Pinned(ctx)
+	switch {
+	case err != nil:
+		return declared, err
+	case !used: // no label bears the name that was made up
+		return declared, s.setMeta(ctx, metaInstance, declared)
+	}
+	return declared, s.call(ctx, was, declared, by, at)
+}
+
+// call notes another name of this installation, and tells the journal.
+func (s *Store) call(ctx context.Context, was, is, by string, at time.Time) error {
+	return s.setMeta(ctx, metaInstance, is, rotator.Event{
+		At: at, Kind: rotator.EventRenamed, By: by, Detail: fmt.Sprintf("this installation is called %s from now on, and was %s", is, was),
+	})
 }
 
 // NewInstance gives this installation another name than it had, a made-up one where name is "", and
@@ -356,28 +441,26 @@ func (s *Store) NewInstance(ctx context.Context, name, by string, at time.Time) 
 	if was, err = s.Reader.Instance(ctx, ""); err != nil {
 		return "", "", err
 	}
-	if is = name; is == "" {
-		is = madeUp()
+	if name == "" {
+		name = madeUp()
 	}
-	if _, err := s.Instance(ctx, is); err != nil {
-		return "", "", err
+	if is, err = s.Reader.Instance(ctx, name); err != nil || is == was {
+		return was, is, err
 	}
-	return was, is, s.Tell(ctx, rotator.Event{
-		At: at, Kind: rotator.EventRenamed, By: by, Detail: fmt.Sprintf("this installation is called %s from now on, and was %s", is, was),
-	})
+	return was, is, s.call(ctx, was, is, by, at)
 }
 
 // madeUp is a name for an installation that nobody named.
 func madeUp() string { return "r-" + rotator.NewNonce(4)[:6] }
 
 // Pin ties the state to an account: the API's origin, and the user of the management token.
-// It replaces an earlier pin; see Pinned.
-func (s *Store) Pin(ctx context.Context, origin, user string) error {
+// It replaces an earlier pin; see Pinned. The events that tell of it are written with it.
+func (s *Store) Pin(ctx context.Context, origin, user string, told ...rotator.Event) error {
 	text, err := json.Marshal(account{Origin: origin, User: user})
 	if err != nil {
 		return err
 	}
-	return s.setMeta(ctx, metaAccount, string(text))
+	return s.setMeta(ctx, metaAccount, string(text), told...)
 }
 
 type account struct {

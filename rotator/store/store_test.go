@@ -298,24 +298,39 @@ func TestListener(t *testing.T) {
 func TestRename(t *testing.T) {
 	s := fresh(t, Options{})
 	ctx := t.Context()
-	r, other := full("old"), rotator.Record{Name: "taken"}
+	r, other, third := full("old"), rotator.Record{Name: "taken"}, rotator.Record{Name: "third"}
 	must(t, s.Save(ctx, &r, rotator.Event{At: noon, Kind: rotator.EventIntended, Label: "L"}))
 	must(t, s.Save(ctx, &other))
+	must(t, s.Save(ctx, &third))
 	must(t, s.Ask(ctx, rotator.Ask{Entry: "old", Than: 7, Compromised: true, By: "me", At: noon}))
 	must(t, s.Ask(ctx, rotator.Ask{Entry: "new", Than: 7, By: "me", At: noon}))
 
 	stale := r.Clone()
 	stale.Version = 9
 	for name, try := range map[string]func() error{
-		"a name that is taken": func() error { _, err := s.Rename(ctx, r, "taken", rotator.Event{}); return err },
-		"an old version":       func() error { _, err := s.Rename(ctx, stale, "new", rotator.Event{}); return err },
+		"a name that is taken": func() error { _, err := s.Rename(ctx, rotator.Renaming{Record: r, To: "taken"}); return err },
+		"an old version":       func() error { _, err := s.Rename(ctx, rotator.Renaming{Record: stale, To: "new"}); return err },
+		"a second that is taken": func() error {
+			_, err := s.Rename(ctx, rotator.Renaming{Record: r, To: "new"}, rotator.Renaming{Record: third, To: "taken"})
+			return err
+		},
 	} {
 		if err := try(); !errors.Is(err, rotator.ErrConflict) {
 			t.Errorf("%s: %v", name, err)
 		}
+		if _, ok, err := s.Record(ctx, "old"); !ok || err != nil {
+			t.Errorf("%s: the record has moved: %v", name, err)
+		}
 	}
-	renamed, err := s.Rename(ctx, r, "new", rotator.Event{At: noon, Kind: rotator.EventRenamed, Detail: "was old"})
+	both, err := s.Rename(ctx,
+		rotator.Renaming{Record: r, To: "new", Told: rotator.Event{At: noon, Kind: rotator.EventRenamed, Detail: "was old"}},
+		rotator.Renaming{Record: third, To: "last", Told: rotator.Event{At: noon, Kind: rotator.EventRenamed}},
+	)
 	must(t, err)
+	renamed := both[0]
+	if _, ok, _ := s.Record(ctx, "last"); !ok || both[1].Name != "last" {
+		t.Errorf("the second record: %v, %+v", ok, both[1])
+	}
 	if renamed.Name != "new" || renamed.Version != 2 || renamed.Generations[0].Entry != "new" || r.Generations[0].Entry != "old" {
 		t.Errorf("renamed %+v from %+v", renamed, r)
 	}
@@ -332,7 +347,7 @@ func TestRename(t *testing.T) {
 		t.Errorf("asks: %+v", asks)
 	}
 	for pattern, want := range map[string]int{"new": 5, "ne*": 5, "old": 2, "o?d": 2, "taken": 0} {
-		if events, err := s.History(ctx, Query{Entry: pattern}); err != nil || len(events) != want {
+		if events, err := s.History(ctx, Query{Entries: []string{pattern}}); err != nil || len(events) != want {
 			t.Errorf("history of %q: %d events, %v; want %d", pattern, len(events), err, want)
 		}
 	}
@@ -358,17 +373,17 @@ func TestHistory(t *testing.T) {
 		"all":            {Query{}, []int{1, 2, 3, 11, 12, 13, 21, 22, 23, 31, 32, 33}},
 		"newest first":   {Query{Newest: true, Limit: 2}, []int{33, 32}},
 		"oldest first":   {Query{Limit: 2}, []int{1, 2}},
-		"one":            {Query{Entry: "kb-writer"}, []int{21, 22, 23}},
-		"star":           {Query{Entry: "kb-*", Newest: true, Limit: 4}, []int{23, 22, 21, 3}},
-		"question mark":  {Query{Entry: "kb?reader", Limit: 4}, []int{1, 2, 3, 11}},
-		"no wild card _": {Query{Entry: "kb_reader"}, []int{11, 12, 13}},
-		"class":          {Query{Entry: "kb[_]*"}, []int{11, 12, 13}},
-		"percent":        {Query{Entry: "*%b"}, []int{31, 32, 33}},
-		"escaped":        {Query{Entry: `kb\_reader`}, []int{11, 12, 13}},
-		"since":          {Query{Entry: "kb-reader", Since: noon.Add(2 * time.Hour)}, []int{2, 3}},
-		"until":          {Query{Entry: "kb-reader", Until: noon.Add(2 * time.Hour)}, []int{1}},
+		"one":            {Query{Entries: []string{"kb-writer"}}, []int{21, 22, 23}},
+		"star":           {Query{Entries: []string{"kb-*"}, Newest: true, Limit: 4}, []int{23, 22, 21, 3}},
+		"question mark":  {Query{Entries: []string{"kb?reader"}, Limit: 4}, []int{1, 2, 3, 11}},
+		"no wild card _": {Query{Entries: []string{"kb_reader"}}, []int{11, 12, 13}},
+		"class":          {Query{Entries: []string{"kb[_]*"}}, []int{11, 12, 13}},
+		"percent":        {Query{Entries: []string{"*%b"}}, []int{31, 32, 33}},
+		"escaped":        {Query{Entries: []string{`kb\_reader`}}, []int{11, 12, 13}},
+		"since":          {Query{Entries: []string{"kb-reader"}, Since: noon.Add(2 * time.Hour)}, []int{2, 3}},
+		"until":          {Query{Entries: []string{"kb-reader"}, Until: noon.Add(2 * time.Hour)}, []int{1}},
 		"kinds":          {Query{Kinds: []rotator.EventKind{rotator.EventFailed, rotator.EventHeld}}, []int{3, 13, 23, 33}},
-		"nothing":        {Query{Entry: "KB-reader"}, nil},
+		"nothing":        {Query{Entries: []string{"KB-reader"}}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			events, err := s.History(ctx, c.q)
@@ -382,7 +397,7 @@ func TestHistory(t *testing.T) {
 			}
 		})
 	}
-	if _, err := s.History(ctx, Query{Entry: "["}); err == nil {
+	if _, err := s.History(ctx, Query{Entries: []string{"["}}); err == nil {
 		t.Error("a broken pattern was accepted")
 	}
 }
@@ -394,7 +409,7 @@ func TestGlobsFindWhatTheyMatch(t *testing.T) {
 	pattern := rapid.StringOfN(rapid.RuneFrom([]rune(`ab_%!-*?[]\`)), 1, 5, -1)
 	rapid.Check(t, func(t *rapid.T) {
 		name, glob := letters.Draw(t, "name"), pattern.Draw(t, "glob")
-		if _, err := s.History(context.Background(), Query{Entry: glob}); err != nil || !matches(glob, name) {
+		if _, err := s.History(context.Background(), Query{Entries: []string{glob}}); err != nil || !matches(glob, name) {
 			return
 		}
 		var ok bool
@@ -436,7 +451,7 @@ func TestAsks(t *testing.T) {
 			if !slices.Equal(got, c.want) {
 				t.Errorf("got\n%+v\nwant\n%+v", got, c.want)
 			}
-			events, err := s.History(t.Context(), Query{Entry: "a", Kinds: []rotator.EventKind{rotator.EventAsked}})
+			events, err := s.History(t.Context(), Query{Entries: []string{"a"}, Kinds: []rotator.EventKind{rotator.EventAsked}})
 			must(t, err)
 			if len(events) != len(c.asks) || events[0].By != c.asks[0].By || events[0].Detail == "" {
 				t.Errorf("the journal says %+v", events)
@@ -468,7 +483,7 @@ func TestOrders(t *testing.T) {
 	if len(events) != 3 || events[1].Next != noon.Add(time.Hour) || events[0].Sink != "vault" {
 		t.Errorf("the journal says %+v", events)
 	}
-	_, err = s.Prune(ctx, noon.Add(rotator.MaxLifetime+time.Hour))
+	_, err = s.Prune(ctx, noon.Add(rotator.MaxLifetime+time.Hour), noon)
 	must(t, err)
 	must(t, s.Ask(ctx, rotator.Ask{Entry: "a", Adopt: true, By: "me", At: noon.Add(rotator.MaxLifetime)}))
 	if got, err = s.Asks(ctx); err != nil || len(got) != 1 || got[0].Seq != 4 {
@@ -505,7 +520,7 @@ func TestPrune(t *testing.T) {
 	must(t, s.Ask(ctx, rotator.Ask{Entry: "a", Than: 1, At: noon.Add(-90 * day)}))
 	must(t, s.Ask(ctx, rotator.Ask{Entry: "b", Than: 1, At: noon.Add(-30*day - rotator.MaxLifetime - time.Hour)}))
 
-	n, err := s.Prune(ctx, noon.Add(-30*day))
+	n, err := s.Prune(ctx, noon.Add(-30*day), noon)
 	must(t, err)
 	if want := pruneAtOnce + 3 + 2; n != want { // with the asked events
 		t.Errorf("pruned %d, want %d", n, want)
@@ -540,7 +555,7 @@ func TestMeta(t *testing.T) {
 	ctx := t.Context()
 	key, err := s.Key(ctx)
 	must(t, err)
-	name, err := s.Instance(ctx, "")
+	name, err := s.Instance(ctx, "", "alice", noon)
 	must(t, err)
 	if len(key) != 32 || len(name) != 8 || !instanceShape.MatchString(name) || !strings.HasPrefix(name, "r-") {
 		t.Errorf("key of %d bytes, instance %q", len(key), name)
@@ -551,7 +566,7 @@ func TestMeta(t *testing.T) {
 	must(t, s.Pin(ctx, "https://a.example", "u1"))
 	must(t, s.Pin(ctx, "https://b.example", "u2"))
 	for _, bad := range []string{"-a", "A", "a.b", "a/b", "much-too-long-name"} {
-		if _, err := s.Instance(ctx, bad); err == nil {
+		if _, err := s.Instance(ctx, bad, "alice", noon); err == nil {
 			t.Errorf("instance %q was accepted", bad)
 		}
 	}
@@ -562,7 +577,7 @@ func TestMeta(t *testing.T) {
 	}
 	must(t, s.SetMeta(ctx, "told", "1"))
 	must(t, s.SetMeta(ctx, "told", "2"))
-	if got, err := s.Instance(ctx, "prod"); got != "prod" || err != nil {
+	if got, err := s.Instance(ctx, "prod", "alice", noon); got != "prod" || err != nil {
 		t.Errorf("declared: %q, %v", got, err)
 	}
 	must(t, s.Close())
@@ -571,7 +586,7 @@ func TestMeta(t *testing.T) {
 	if again, err := s.Key(ctx); err != nil || !slices.Equal(again, key) {
 		t.Errorf("the key changed: %v", err)
 	}
-	if got, err := s.Instance(ctx, ""); got != "prod" || err != nil {
+	if got, err := s.Instance(ctx, "", "alice", noon); got != "prod" || err != nil {
 		t.Errorf("the declared instance was forgotten: %q, %v", got, err)
 	}
 	if origin, user, ok, err := s.Pinned(ctx); origin != "https://b.example" || user != "u2" || !ok || err != nil {
@@ -613,7 +628,7 @@ func TestCompareAndSwapAgainstAModel(t *testing.T) {
 		t.Fatal(err)
 	}
 	rapid.Check(t, func(t *rapid.T) {
-		if _, err := s.writer.Exec(`DELETE FROM events; DELETE FROM records`); err != nil {
+		if _, err := s.writer.Exec(`DROP TRIGGER IF EXISTS events_kept; DELETE FROM events; DELETE FROM records`); err != nil {
 			t.Fatal(err)
 		}
 		model := map[string]rotator.Record{}
@@ -649,7 +664,7 @@ func TestCompareAndSwapAgainstAModel(t *testing.T) {
 				to := name.Draw(t, "to")
 				_, taken := model[to]
 				old, found := model[r.Name]
-				got, err := s.Rename(ctx, r, to, rotator.Event{Kind: rotator.EventRenamed})
+				got, err := s.Rename(ctx, rotator.Renaming{Record: r, To: to, Told: rotator.Event{Kind: rotator.EventRenamed}})
 				if !found || old.Version != r.Version || taken {
 					if !errors.Is(err, rotator.ErrConflict) {
 						t.Fatalf("bad rename: %v", err)
@@ -660,8 +675,8 @@ func TestCompareAndSwapAgainstAModel(t *testing.T) {
 					t.Fatalf("good rename: %v", err)
 				}
 				delete(model, r.Name)
-				model[to] = got
-				copies = append(copies, got)
+				model[to] = got[0]
+				copies = append(copies, got[0])
 				events++
 			},
 			"": func(t *rapid.T) {
@@ -849,7 +864,7 @@ func TestNoFileOfTheStateIsReadableByOthers(t *testing.T) {
 
 func TestNewInstance(t *testing.T) {
 	ctx, s := t.Context(), fresh(t, Options{})
-	first, err := s.Instance(ctx, "")
+	first, err := s.Instance(ctx, "", "alice", noon)
 	must(t, err)
 	was, is, err := s.NewInstance(ctx, "", "me", noon)
 	if err != nil || was != first || is == was {
@@ -858,7 +873,14 @@ func TestNewInstance(t *testing.T) {
 	if _, is, err = s.NewInstance(ctx, "acme-2", "me", noon); err != nil || is != "acme-2" {
 		t.Errorf("%q %v", is, err)
 	}
-	if got, err := s.Instance(ctx, ""); got != "acme-2" || err != nil {
+	if got, err := s.Instance(ctx, "", "alice", noon); got != "acme-2" || err != nil {
+		t.Errorf("%q %v", got, err)
+	}
+	if got, err := s.Instance(ctx, "declared", "alice", noon); got != "declared" || err != nil { // no token bears a name yet
+		t.Errorf("%q %v", got, err)
+	}
+	must(t, s.Pin(ctx, "https://sitegpt.ai", "usr_1"))
+	if got, err := s.Instance(ctx, "acme-3", "alice", noon); got != "acme-3" || err != nil {
 		t.Errorf("%q %v", got, err)
 	}
 	if _, _, err := s.NewInstance(ctx, "Not A Name", "me", noon); err == nil {
@@ -866,7 +888,7 @@ func TestNewInstance(t *testing.T) {
 	}
 	events, err := s.History(ctx, Query{Kinds: []rotator.EventKind{rotator.EventRenamed}})
 	must(t, err)
-	if len(events) != 2 || events[0].By != "me" || !strings.Contains(events[1].Detail, "acme-2") {
+	if len(events) != 3 || events[0].By != "me" || !strings.Contains(events[1].Detail, "acme-2") || events[2].By != "alice" || !strings.Contains(events[2].Detail, "acme-3") {
 		t.Errorf("the journal says %+v", events)
 	}
 }
