@@ -18,37 +18,11 @@ const unexplainedPrefix = "unexplained: "
 
 // hear carries out the orders that the record has not heard yet.
 func (e *Engine) hear(ctx context.Context, w *work) error {
-	_, rec := w.view()
+	entry, rec := w.view()
 	now := e.c.Now()
 	look := false
 	err := e.save(ctx, w, func(r *Record) (events []Event) {
-		for _, a := range rec.Asks { // in the order of their numbers
-			if !a.order() || a.Seq <= r.Heard {
-				continue
-			}
-			r.Heard = a.Seq
-			switch {
-			case a.Adopt && a.Sink == "" && strings.HasPrefix(r.Blocked, unexplainedPrefix):
-				r.Adopt, look = true, true // the list tells what there is to adopt
-			case a.Adopt:
-				n := len(events)
-				for i := range r.Sinks {
-					if s := &r.Sinks[i]; s.Held != "" && (a.Sink == "" || a.Sink == s.Name || a.Sink == s.Place) {
-						s.yield()
-						events = append(events, Event{Kind: EventAdopted, Place: s.Place, Sink: s.Name, By: a.By, Detail: "what stands there is given up: ours is written over it"})
-					}
-				}
-				if len(events) == n {
-					events = append(events, Event{Kind: EventWarning, By: a.By, Detail: "adopt: nothing of it waits for a person"})
-				}
-			case a.Pause.After(now):
-				r.PausedUntil = a.Pause
-				events = append(events, Event{Kind: EventPaused, By: a.By, Next: a.Pause, Detail: "nothing is created or revoked, unless its users would be left without a token"})
-			default:
-				r.PausedUntil = time.Time{}
-				events = append(events, Event{Kind: EventReleased, By: a.By, Detail: "the pause is over"})
-			}
-		}
+		events, look = r.hear(&entry, rec.Asks, now)
 		return events
 	})
 	if err == nil && look {
@@ -57,6 +31,42 @@ func (e *Engine) hear(ctx context.Context, w *work) error {
 		e.sweeps.mu.Unlock()
 	}
 	return err
+}
+
+// hear carries out orders; look: SiteGPT's list is to be looked at for them.
+func (r *Record) hear(entry *Entry, asks []Ask, now time.Time) (events []Event, look bool) {
+	for _, a := range asks { // in the order of their numbers
+		if !a.order() || a.Seq <= r.Heard {
+			continue
+		}
+		r.Heard = a.Seq
+		switch {
+		case a.Adopt && a.Sink == "" && strings.HasPrefix(r.Blocked, unexplainedPrefix):
+			r.Adopt, look = true, true // the list tells what there is to adopt
+		case a.Adopt:
+			n := len(events)
+			for i := range r.Sinks {
+				s := &r.Sinks[i]
+				if o := entry.outlet(s.Place); o != nil {
+					s.Name = o.Name // it may be called otherwise since it was noted, and a person goes by what is declared
+				}
+				if s.Held != "" && (a.Sink == "" || a.Sink == s.Name || a.Sink == s.Place) {
+					s.yield()
+					events = append(events, Event{Kind: EventAdopted, Place: s.Place, Sink: s.Name, By: a.By, Detail: "what stands there is given up: ours is written over it"})
+				}
+			}
+			if len(events) == n {
+				events = append(events, Event{Kind: EventWarning, By: a.By, Detail: "adopt: nothing of it waits for a person"})
+			}
+		case a.Pause.After(now):
+			r.PausedUntil = a.Pause
+			events = append(events, Event{Kind: EventPaused, By: a.By, Next: a.Pause, Detail: "nothing is created or revoked, unless its users would be left without a token"})
+		default:
+			r.PausedUntil = time.Time{}
+			events = append(events, Event{Kind: EventReleased, By: a.By, Detail: "the pause is over"})
+		}
+	}
+	return events, look
 }
 
 // yield lets the next push write over whatever stands in the sink.
@@ -114,6 +124,9 @@ func (e *Engine) adopt(ctx context.Context, w *work, tokens []Listed) (bool, err
 			}
 			r.Last = max(r.Last, g.Number)
 			ev := g.about(EventAdopted)
+			if rec.Adopt {
+				ev.By = rec.whoWants(func(a Ask) bool { return a.Adopt && a.Seq <= rec.Heard })
+			}
 			if newest && hash != "" {
 				g.Hash, g.Verified, g.Converged = hash, now, now
 				ev.Detail, ev.Next = "every sink that can be read holds a token that works, and this is it", g.Planned

@@ -247,3 +247,24 @@ func TestCloneUnderANewNameRevokesNothingOfTheOriginal(t *testing.T) {
 		t.Error("the clone revoked none of its own old tokens")
 	}
 }
+
+// A sink is called otherwise than when the state noted that it waits: it goes by what is declared now,
+// also where it cannot be read any more.
+func TestAdoptKnowsASinkByTheNameThatIsDeclared(t *testing.T) {
+	w := simulate.New(start)
+	o := w.Outlet("a", true, false)
+	run(t, begin(t, w, entry(t, w, "bot", o)), start.Add(hour))
+	w.Sinks["memory:a"].Set("somebody's own")
+	p := begin(t, w, entry(t, w, "bot", o))
+	run(t, p, start.Add(2*hour))
+	o.Name, w.Sinks["memory:a"].Blind = "the app", true
+	if err := p.Engine().Load(t.Context(), []rotator.Entry{entry(t, w, "bot", o)}); err != nil {
+		t.Fatal(err)
+	}
+	w.Store.Ask(rotator.Ask{Seq: 1, Entry: "bot", Adopt: true, Sink: "the app", By: "eve"})
+	run(t, p, w.Now().Add(time.Minute))
+	accepted(t, w, w.Sinks["memory:a"].Value(), true)
+	if told := w.Store.Events(rotator.EventAdopted); len(told) != 1 || told[0].Sink != "the app" {
+		t.Errorf("told: %+v", told)
+	}
+}

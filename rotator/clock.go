@@ -41,10 +41,12 @@ func (e *Engine) watch() {
 	for _, w := range e.all() {
 		w.mu.Lock()
 		if back {
-			w.wake, w.never, w.readAt, w.probeAt = time.Time{}, false, time.Time{}, time.Time{}
+			w.rouse()
+			w.readAt, w.probeAt = time.Time{}, time.Time{}
 		}
 		if overlap := max(w.entry.Timing.Overlap, w.rec.Overlap); slept && now.Sub(last) > overlap/4 {
-			w.wake, w.never, w.slept = time.Time{}, false, minTime(last, w.slept)
+			w.rouse()
+			w.slept = minTime(last, w.slept)
 		}
 		w.mu.Unlock()
 	}
@@ -151,8 +153,13 @@ func (r *Record) rewind(now time.Time, overlap time.Duration, dry bool) (any boo
 	}
 	for i := range r.Sinks {
 		s := &r.Sinks[i]
-		past(&s.Since, &s.Read)
+		past(&s.Since, &s.Read, &s.UnreadSince)
 		retry(&s.Retry, planned)
+	}
+	for i := range r.Consumers {
+		c := &r.Consumers[i]
+		past(&c.At)
+		retry(&c.Retry, time.Time{})
 	}
 	for i := range r.Posts {
 		past(&r.Posts[i].At)

@@ -1,6 +1,7 @@
 package rotator_test
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -219,6 +220,39 @@ func TestPromotionUnderAClockThatWasAhead(t *testing.T) {
 	accepted(t, w, "sgpt_1", true)
 	run(t, p, start.Add(28*hour))
 	accepted(t, w, "sgpt_1", false)
+}
+
+// A consumer that could not be told, and a sink that could not be read, under a clock that was weeks
+// ahead: the next try is not weeks away once the clock is right, and nothing has been wrong since then.
+func TestFailuresUnderAClockThatWasAhead(t *testing.T) {
+	w := simulate.New(start)
+	e := longLived(t, w, "bot", 20*day, w.Outlet("a", true, false))
+	e.Consumers = []rotator.Consumer{{Name: "app", Title: "app"}}
+	p := begin(t, w, e)
+	run(t, p, start.Add(time.Hour))
+	w.Outage(down("read memory:a", "create", "list", "verify", "revoke"))
+	w.Step(21 * 24 * time.Hour)
+	run(t, p, start.Add(3*time.Hour))
+	notice := rotator.Notice{Entry: "bot", Consumer: e.Consumers[0], Generation: 1}
+	for range 12 {
+		if err := p.Engine().Told(t.Context(), notice, rotator.Told{Err: errors.New("it hangs up")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state := func() (c rotator.ConsumerState, s rotator.SinkState) {
+		r := w.Store.Record("bot")
+		return r.Consumers[0], r.Sinks[0]
+	}
+	weeks := w.Now().Add(20 * 24 * time.Hour)
+	if c, s := state(); c.Retry.At.Before(weeks) || s.UnreadSince.Before(weeks) {
+		t.Fatalf("this test is about instants that lie ahead: %+v %+v", c, s)
+	}
+	w.Step(-21 * 24 * time.Hour)
+	w.Outage(down("read memory:a"))
+	run(t, p, start.Add(4*time.Hour))
+	if c, s := state(); c.Retry.At.After(w.Now().Add(time.Hour)) || c.Retry.Since.After(w.Now()) || s.UnreadSince.IsZero() || s.UnreadSince.After(w.Now()) {
+		t.Errorf("now is %s: the consumer is told again %s, the sink is unreadable since %s", w.Now(), c.Retry.At, s.UnreadSince)
+	}
 }
 
 // SiteGPT's own clock may be wrong too: what this machine's clock does not believe to be over is

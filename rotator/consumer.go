@@ -34,7 +34,8 @@ type Notice struct {
 	Consumer   Consumer
 	Generation int           // the promoted one; 0: there is none
 	Since      time.Time     // when it was promoted
-	Rotating   bool          // a newer one is on its way
+	Expires    time.Time     // when it expires
+	Rotating   bool          // a newer one is on its way, or due
 	Known      bool          // State is; a consumer that was added meanwhile starts at Generation
 	State      ConsumerState // as recorded
 }
@@ -55,13 +56,14 @@ func (e *Engine) Notices() []Notice {
 	var out []Notice
 	for _, w := range e.all() {
 		w.mu.Lock()
+		creating := len(w.entry.Consumers) > 0 && w.aboutToCreate(now)
 		for _, c := range w.entry.Consumers {
 			n := Notice{Entry: w.name, Consumer: c}
 			if g := w.rec.Current(now); g != nil {
-				n.Generation, n.Since = g.Number, g.Converged
+				n.Generation, n.Since, n.Expires = g.Number, g.Converged, g.Expires
 			}
 			target := w.rec.Target(now)
-			n.Rotating = target != nil && target.Number > n.Generation
+			n.Rotating = target != nil && target.Number > n.Generation || creating
 			if s := w.rec.consumer(c.Name); s != nil {
 				n.State, n.Known = *s, true
 			}
@@ -73,6 +75,20 @@ func (e *Engine) Notices() []Notice {
 		return cmp.Or(cmp.Compare(a.Entry, b.Entry), cmp.Compare(a.Consumer.Name, b.Consumer.Name))
 	})
 	return out
+}
+
+// aboutToCreate reports whether a token is due or being created, and nothing has been in its way yet: it
+// may wait for the request limit behind those that were due at the same tick. w.mu is held.
+func (w *work) aboutToCreate(now time.Time) bool {
+	at := w.next()
+	if w.rec.Create.Tries > 0 || !w.busy && (at.After(now) || w.never && at.IsZero()) {
+		return false
+	}
+	if w.busy && slices.ContainsFunc(w.rec.Generations, func(g Generation) bool { return g.Open() }) {
+		return true
+	}
+	steps, _ := Plan(&w.entry, &w.rec, now)
+	return slices.ContainsFunc(steps, func(s Step) bool { return s.Kind == StepCreate })
 }
 
 // Begin notes that a consumer that was not known before starts at the promoted generation.
@@ -89,20 +105,25 @@ func (e *Engine) Told(ctx context.Context, n Notice, t Told) error {
 		now := e.c.Now()
 		ev := Event{Generation: n.Generation, Detail: n.Consumer.Title}
 		if t.Err != nil {
-			left := time.Duration(0) // what its users have, while the generation that they use lives
-			if g := r.Generation(s.Taken); g != nil {
-				left = g.Expires.Sub(now)
+			wait := unhurried
+			if g := r.Generation(s.Taken); g != nil { // what its users use lives as long as that
+				wait = longest(g.Expires.Sub(now))
+			} else if s.Taken > 0 { // it is forgotten: they have nothing
+				wait = urgent
 			}
 			ev.Kind, ev.Detail, ev.Error = EventFailed, "tell "+n.Consumer.Title, t.Err.Error()
-			ev.Next = s.Retry.fail(n.Entry+"/"+n.Consumer.Name, now, left, 0, t.Err)
+			ev.Next = s.Retry.fail(n.Entry+"/"+n.Consumer.Name, now, wait, t.Err)
 			return []Event{ev}
 		}
 		ev.Kind = EventTold
+		events := []Event{ev}
 		s.Told, s.At, s.Again, s.Retry = n.Generation, now, t.Again, Retry{}
 		if t.Taken {
 			s.Taken = n.Generation
+			ev.Kind = EventTaken
+			events = append(events, ev)
 		}
-		return []Event{ev}
+		return events
 	})
 }
 

@@ -35,11 +35,7 @@ func (e *Engine) create(soft, hard context.Context, w *work, s Step) error {
 		Scopes: s.Scopes, Chatbots: s.Chatbots,
 		Timing: entry.Timing.Fingerprint(), Intended: c,
 	}
-	if entry.Ahead > 0 { // nobody is there before the next pass: ticks until then are this one's
-		if last := entry.Timing.Schedule.Last(c.Add(entry.Ahead)); last.After(c) {
-			g.Covers = last
-		}
-	}
+	g.Covers = entry.covers(c)
 	g.Expires = entry.Timing.Expiry(c, g.since())
 	g.Label = Label{
 		Instance: e.c.Instance, Entry: g.Entry, Number: g.Number, Expires: g.Expires, Nonce: NewNonce(10),
@@ -272,7 +268,7 @@ func (e *Engine) createFailed(ctx context.Context, w *work, doing string, asked 
 	entry, rec := w.view()
 	now := e.c.Now()
 	return e.save(ctx, w, func(r *Record) []Event {
-		at := r.Create.fail(w.name+"/create", now, entry.left(&rec, now, 0), retryAfter(err), err)
+		at := r.Create.fail(w.name+"/create", now, entry.longest(&rec, now, 0), err)
 		r.Problem, r.AskTried = doing, asked
 		r.OnRemove, r.Overlap = entry.OnRemove, entry.Timing.Overlap
 		return []Event{{Kind: EventFailed, Detail: doing, Error: err.Error(), Outage: outageOf(err), Next: at}}
@@ -310,7 +306,7 @@ func (e *Engine) notIssued(ctx context.Context, w *work, g Generation, s Step, c
 			held.Detail = "the edit of scopes or chatbots is held; rotations go on with the last ones that worked"
 			return []Event{ev, held}
 		}
-		ev.Next = r.Create.fail(w.name+"/create", now, entry.left(&rec, now, 0), retryAfter(cause), cause)
+		ev.Next = r.Create.fail(w.name+"/create", now, entry.longest(&rec, now, 0), cause)
 		r.Problem = "create"
 		if errors.Is(cause, ErrUnauthorized) {
 			r.Problem = "management"
@@ -447,14 +443,14 @@ func (e *Engine) verify(ctx context.Context, w *work, s Step) error {
 			// It will not work any more: never given to anybody, so it may die at once.
 			p.Lost, p.RevokeAt = now, now
 			ev.Kind, ev.Error = EventDied, "the API refuses the token that it has just made"
-			ev.Next = r.Create.fail(w.name+"/create", now, entry.left(&rec, now, 0), 0, err)
+			ev.Next = r.Create.fail(w.name+"/create", now, entry.longest(&rec, now, 0), err)
 			r.Problem = "verify"
 		default:
 			if errors.Is(err, ErrUnauthorized) && p.Suspect.IsZero() {
 				p.Suspect = now
 			}
 			ev.Kind, ev.Detail, ev.Error = EventFailed, "verify", err.Error()
-			ev.Next = p.Retry.fail(w.name+"/verify", now, entry.left(&rec, now, s.Number), retryAfter(err), err)
+			ev.Next = p.Retry.fail(w.name+"/verify", now, entry.longest(&rec, now, s.Number), err)
 		}
 		return []Event{ev}
 	})
@@ -488,7 +484,7 @@ func (e *Engine) search(ctx context.Context, w *work, s Step) error {
 			}
 			at := now.Add(entry.settle())
 			if !errors.Is(err, ErrForbidden) {
-				at = p.Retry.fail(w.name+"/search", now, entry.left(&rec, now, 0), retryAfter(err), err)
+				at = p.Retry.fail(w.name+"/search", now, entry.longest(&rec, now, 0), err)
 			}
 			p.Retry.At, ev.Next = at, at
 			return []Event{ev}
@@ -505,7 +501,7 @@ func (e *Engine) search(ctx context.Context, w *work, s Step) error {
 		case !e.lists.current(listed, e):
 			ev := p.about(EventFailed)
 			ev.Detail, ev.Error = "search for the token of an unknown create", "the list lacks tokens that are known to be alive"
-			ev.Next = p.Retry.fail(w.name+"/search", now, entry.left(&rec, now, 0), 0, errors.New(ev.Error))
+			ev.Next = p.Retry.fail(w.name+"/search", now, entry.longest(&rec, now, 0), errors.New(ev.Error))
 			return []Event{ev}
 		case p.Searched.IsZero():
 			p.Searched = now
@@ -519,7 +515,7 @@ func (e *Engine) search(ctx context.Context, w *work, s Step) error {
 		r.unpost(p.Intended) // the fuse counts what may have made a token
 		ev := p.about(EventClosed)
 		ev.Detail = "no token was made"
-		ev.Next = r.Create.fail(w.name+"/create", now, entry.left(&rec, now, 0), 0, errors.New("the create's outcome was unknown"))
+		ev.Next = r.Create.fail(w.name+"/create", now, entry.longest(&rec, now, 0), errors.New(OutcomeUnknown))
 		r.Problem = "create"
 		return []Event{ev}
 	})
@@ -542,14 +538,14 @@ func (e *Engine) revokeOrphan(ctx context.Context, w *work, n int, l Listed) err
 		if err != nil {
 			found.Error = err.Error()
 			if p != nil {
-				found.Next = p.Retry.fail(w.name+"/orphan", now, entry.left(&rec, now, 0), retryAfter(err), err)
+				found.Next = p.Retry.fail(w.name+"/orphan", now, entry.longest(&rec, now, 0), err)
 			}
 			return []Event{found}
 		}
 		gone := Event{Kind: EventRevoked, Generation: n, Label: l.Name, ID: l.ID, Detail: "an orphan"}
 		if p != nil && p.ID == "" && p.Closed.IsZero() {
 			p.Closed, p.Retry = now, Retry{}
-			gone.Next = r.Create.fail(w.name+"/create", now, entry.left(&rec, now, 0), 0, errors.New("the create's answer was lost"))
+			gone.Next = r.Create.fail(w.name+"/create", now, entry.longest(&rec, now, 0), errors.New("the create's answer was lost"))
 			r.Problem = "create"
 		}
 		return []Event{found, gone}

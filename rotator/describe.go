@@ -22,11 +22,13 @@ type Problem struct {
 	Sink     string      `json:"sink,omitempty"`
 	What     string      `json:"what"` // in words
 	Consumer string      `json:"consumer,omitempty"`
-	Error    string      `json:"error,omitempty"` // of the last try
-	Since    time.Time   `json:"since,omitzero"`  // of the first failure in a row
-	Next     time.Time   `json:"next,omitzero"`   // the next try
-	Breaks   time.Time   `json:"breaks,omitzero"` // when a consumer is left with a dead token; zero: nobody is
-	Failing  bool        `json:"failing"`         // something fails now, as opposed to waiting for a person or being worth a look
+	Error    string      `json:"error,omitempty"`  // of the last try
+	Outage   string      `json:"outage,omitempty"` // what is out for all that need it, where that is why: its end is noticed, and brings the next try
+	Since    time.Time   `json:"since,omitzero"`   // of the first failure in a row
+	Next     time.Time   `json:"next,omitzero"`    // the next try
+	Until    time.Time   `json:"until,omitzero"`   // how long it waits for a person, at most; then it goes on by itself
+	Breaks   time.Time   `json:"breaks,omitzero"`  // when a consumer is left with a dead token; zero: nobody is
+	Failing  bool        `json:"failing"`          // something fails now, as opposed to waiting for a person or being worth a look
 }
 
 // ProblemKind tells problems apart for whoever counts or explains them.
@@ -53,7 +55,25 @@ const (
 	ProblemScopes     ProblemKind = "scopes"            // granted is not what was requested
 	ProblemConsumer   ProblemKind = "consumer"          // a program does not take the new token
 	ProblemUnmanaged  ProblemKind = "unmanaged"         // live tokens of an entry that is no longer declared
+
+	// What is wrong with rotatord's surroundings, rather than with one entry: Describe knows nothing of these.
+	ProblemOutage        ProblemKind = "outage"        // something that many sinks need is out of reach
+	ProblemConfiguration ProblemKind = "configuration" // it is refused, and the one before stays in force
+	ProblemNotify        ProblemKind = "notify"        // people cannot be told; Consumer names the target
 )
+
+// OutcomeUnknown is the error of a problem that says why nothing is created for a while, and not what
+// made the outcome unknown.
+const OutcomeUnknown = "the create's outcome was unknown"
+
+// ProblemKinds returns all of them.
+func ProblemKinds() []ProblemKind {
+	return []ProblemKind{
+		ProblemNoToken, ProblemCreate, ProblemPreflight, ProblemManagement, ProblemOwnExpiry, ProblemUnknown, ProblemVerify,
+		ProblemSink, ProblemUnread, ProblemHeldSink, ProblemHeldEdit, ProblemBlocked, ProblemFuse, ProblemPaused, ProblemRevoke,
+		ProblemSuspect, ProblemScopes, ProblemConsumer, ProblemUnmanaged, ProblemOutage, ProblemConfiguration, ProblemNotify,
+	}
+}
 
 // TokenStatus is one entry.
 type TokenStatus struct {
@@ -65,12 +85,18 @@ type TokenStatus struct {
 	Scopes     []string           `json:"scopes,omitempty"` // granted, or requested where the API did not say
 	Created    time.Time          `json:"created,omitzero"`
 	Expires    time.Time          `json:"expires,omitzero"`
-	Planned    time.Time          `json:"planned,omitzero"` // when the successor is due
+	Converged  time.Time          `json:"converged,omitzero"` // when every required sink held it
+	Planned    time.Time          `json:"planned,omitzero"`   // when the successor is due
+	Overlap    time.Time          `json:"overlap,omitzero"`   // from then on, a missing successor costs its consumers time to move
+	Breaks     time.Time          `json:"breaks,omitzero"`    // when its consumers are left with a dead token if every try fails until then; zero: they never had one, or every sink waits for a person
 	Paused     time.Time          `json:"paused_until,omitzero"`
 	Sinks      []SinkStatus       `json:"sinks"`
 	Consumers  []ConsumerStatus   `json:"consumers,omitempty"`
 	Retiring   []GenerationStatus `json:"retiring"`
 	Asked      bool               `json:"asked,omitempty"` // a person waits for a newer one
+
+	Description string `json:"description,omitempty"`
+	Schedule    string `json:"schedule,omitempty"` // as declared, with its time zone
 }
 
 // SinkStatus is one sink of an entry.
@@ -103,6 +129,7 @@ type GenerationStatus struct {
 	Generation int       `json:"generation"`
 	Label      string    `json:"label"`
 	ID         string    `json:"id"`
+	Created    time.Time `json:"created"`
 	Expires    time.Time `json:"expires"`
 	RevokeAt   time.Time `json:"revoke_at,omitzero"` // zero, or with Leave: it expires by itself
 	Leave      bool      `json:"leave,omitempty"`
@@ -142,21 +169,26 @@ func Describe(entries []Entry, records []Record, now time.Time) Report {
 	}
 	slices.SortFunc(rep.Tokens, func(a, b TokenStatus) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(rep.Problems, func(a, b Problem) int {
-		switch {
-		case a.Failing != b.Failing:
-			if a.Failing {
-				return -1
-			}
-			return 1
-		case a.Breaks.IsZero() != b.Breaks.IsZero():
-			if b.Breaks.IsZero() {
-				return -1
-			}
-			return 1
-		}
-		return cmp.Or(a.Breaks.Compare(b.Breaks), cmp.Compare(a.Token, b.Token))
+		return cmp.Or(Urgency(&a, &b), cmp.Compare(a.Token, b.Token))
 	})
 	return rep
+}
+
+// Urgency orders problems: first what fails, and of that what first leaves somebody with a dead token.
+func Urgency(p, q *Problem) int {
+	switch {
+	case p.Failing != q.Failing:
+		if p.Failing {
+			return -1
+		}
+		return 1
+	case p.Breaks.IsZero() != q.Breaks.IsZero():
+		if q.Breaks.IsZero() {
+			return -1
+		}
+		return 1
+	}
+	return p.Breaks.Compare(q.Breaks)
 }
 
 func (rep *Report) add(d describer) {
@@ -207,7 +239,10 @@ func (d *describer) removed() {
 
 func (d *describer) declared() {
 	e, r, now := d.e, d.r, d.now
-	d.t = TokenStatus{Name: e.Name, State: "none", Sinks: []SinkStatus{}}
+	d.t = TokenStatus{Name: e.Name, State: "none", Sinks: []SinkStatus{}, Breaks: d.breaks(), Description: e.Description}
+	if e.Timing.Schedule != nil {
+		d.t.Schedule = e.Timing.Schedule.String()
+	}
 	g := r.Target(now)
 	number := 0
 	if g != nil {
@@ -217,7 +252,10 @@ func (d *describer) declared() {
 			d.t.State = "rotating"
 		}
 		d.t.Generation, d.t.Label, d.t.ID = g.Number, g.Label, g.ID
-		d.t.Created, d.t.Expires, d.t.Planned = g.Created, g.Expires, g.Planned
+		d.t.Created, d.t.Converged, d.t.Expires, d.t.Planned = g.Created, g.Converged, g.Expires, g.Planned
+		if at := g.Expires.Add(-e.Timing.Overlap); e.Timing.Overlap > 0 && at.After(g.Created) {
+			d.t.Overlap = at
+		}
 		if d.t.Scopes = g.Granted; d.t.Scopes == nil {
 			d.t.Scopes = g.Scopes
 		}
@@ -244,7 +282,7 @@ func (d *describer) declared() {
 	for i := range r.Generations {
 		if r.Generations[i].Open() {
 			d.problem(Problem{
-				Kind: ProblemUnknown, Since: r.Generations[i].Intended, Next: r.Generations[i].Retry.At, Error: r.Generations[i].Retry.Error,
+				Kind: ProblemUnknown, Since: r.Generations[i].Intended, Next: r.Generations[i].Retry.At, Error: r.Generations[i].Retry.Error, Outage: r.Generations[i].Retry.Outage,
 				What: "the outcome of its last create is unknown, and is searched for before another one", Failing: true,
 			})
 		}
@@ -266,9 +304,10 @@ func (d *describer) declared() {
 	}
 }
 
-// breaks is when the entry's consumers are left with a dead token; zero where none was ever served.
+// breaks is when the entry's consumers are left with a dead token; zero where none was ever served, or
+// where persons have put tokens of their own into every sink: those live as long as they do.
 func (d *describer) breaks() time.Time {
-	if !d.r.served(-1) {
+	if !d.r.served(-1) || !d.e.anyFree(d.r) {
 		return time.Time{}
 	}
 	return d.now.Add(d.e.left(d.r, d.now, 0))
@@ -287,28 +326,49 @@ func (d *describer) creation(g *Generation, step Step, due bool) {
 			what = "the API refuses the token that it has just made"
 		}
 		if g == nil {
-			what = map[bool]string{true: "has no working token: ", false: "has no token yet: "}[r.served(-1)] + what
+			what = d.without() + ": " + what
 		}
-		d.problem(Problem{Kind: kind, What: what, Error: r.Create.Error, Since: r.Create.Since, Next: r.Create.next(), Breaks: d.breaks(), Failing: true})
-	} else if g == nil && r.served(-1) {
-		d.problem(Problem{Kind: ProblemNoToken, What: "has no working token", Breaks: now, Failing: true})
+		d.problem(Problem{Kind: kind, What: what, Error: r.Create.Error, Outage: r.Create.Outage, Since: r.Create.Since, Next: r.Create.next(), Breaks: d.breaks(), Failing: true})
+	} else if g == nil && r.served(-1) && e.anyFree(r) {
+		d.problem(Problem{Kind: ProblemNoToken, What: d.without(), Breaks: d.breaks(), Failing: true})
 	}
 	if r.RefusedSpec != "" && r.RefusedSpec == e.spec() {
 		d.problem(Problem{Kind: ProblemHeldEdit, What: "the edit of scopes or chatbots was refused; rotations go on with what last worked"})
 	}
 	if r.Blocked != "" {
-		d.problem(Problem{Kind: ProblemBlocked, What: "nothing is created: " + r.Blocked, Next: r.BlockedUntil, Breaks: d.breaks()})
+		d.problem(Problem{Kind: ProblemBlocked, What: "nothing is created: " + r.Blocked, Until: d.unblocked(), Breaks: d.breaks()})
 	}
 	if blown, until := e.fuse(r, now, step.Asked); blown != "" && due && !step.override {
 		d.problem(Problem{Kind: ProblemFuse, What: blown, Next: until, Breaks: d.breaks(), Failing: true})
 	}
 }
 
+// unblocked is when something is created again although no person decided: in the last quarter of the
+// overlap, of what the users have or of what is not explained, whichever comes first.
+func (d *describer) unblocked() time.Time {
+	if !d.r.served(0) {
+		return d.r.BlockedUntil
+	}
+	return minTime(d.now.Add(d.e.left(d.r, d.now, 0)-d.e.Timing.Overlap/4), d.r.BlockedUntil)
+}
+
+// without says what an entry has that has no target. Where its sinks were moved or emptied, what they
+// were given lives on for whoever read it: only those who come now find none.
+func (d *describer) without() string {
+	if !d.r.served(-1) {
+		return "has no token yet"
+	}
+	if d.e.left(d.r, d.now, 0) > 0 { // without its number: alike problems of many tokens are one
+		return "none of its sinks is known to hold a working token, and who has the last one can use it still"
+	}
+	return "has no working token"
+}
+
 func (d *describer) generation(g *Generation) {
 	if !g.Suspect.IsZero() {
 		d.problem(Problem{Kind: ProblemSuspect, What: "the API refuses its token, or does not list it", Since: g.Suspect, Next: g.Retry.At, Failing: true})
 	} else if g.Verified.IsZero() && g.Retry.Tries > 0 {
-		d.problem(Problem{Kind: ProblemVerify, What: "the new token could not be verified yet", Error: g.Retry.Error, Since: g.Retry.Since, Next: g.Retry.At, Breaks: d.breaks(), Failing: true})
+		d.problem(Problem{Kind: ProblemVerify, What: "the new token could not be verified yet", Error: g.Retry.Error, Outage: g.Retry.Outage, Since: g.Retry.Since, Next: g.Retry.At, Breaks: d.breaks(), Failing: true})
 	}
 	if g.Granted != nil {
 		if missing := lacks(g.Granted, g.Scopes); len(missing) > 0 {
@@ -341,11 +401,11 @@ func (d *describer) sinks(number int) {
 					breaks = d.now
 				}
 				d.problem(Problem{
-					Kind: ProblemSink, Sink: o.Name, What: "does not take the token", Error: s.Retry.Error,
+					Kind: ProblemSink, Sink: o.Name, What: "does not take the token", Error: s.Retry.Error, Outage: s.Retry.Outage,
 					Since: s.Retry.Since, Next: s.Retry.next(), Breaks: breaks, Failing: true,
 				})
 			} else if s.Unread != "" {
-				d.problem(Problem{Kind: ProblemUnread, Sink: o.Name, What: "cannot be read back", Error: s.Unread, Failing: true})
+				d.problem(Problem{Kind: ProblemUnread, Sink: o.Name, What: "cannot be read back", Error: s.Unread, Outage: s.UnreadOutage, Since: s.UnreadSince, Failing: true})
 			}
 		}
 		d.t.Sinks = append(d.t.Sinks, st)
@@ -364,6 +424,8 @@ func (d *describer) consumers() {
 		p := Problem{Kind: ProblemConsumer, Consumer: c.Title, Failing: true}
 		if g := d.r.Generation(s.Taken); g != nil && g.Live(d.now) {
 			p.Breaks = g.Expires
+		} else if s.Taken > 0 { // what it uses is dead, and so forgotten
+			p.Breaks = d.now
 		}
 		switch {
 		case s.Retry.Tries > 0:
@@ -385,7 +447,7 @@ func (d *describer) retiring(target int) {
 			continue
 		}
 		st := GenerationStatus{
-			Generation: g.Number, Label: g.Label, ID: g.ID, Expires: g.Expires,
+			Generation: g.Number, Label: g.Label, ID: g.ID, Created: g.Created, Expires: g.Expires,
 			RevokeAt: g.RevokeAt, Leave: g.Leave, Waits: g.Waits,
 		}
 		if d.e.own() && !d.r.worked(g.Number) && !g.RevokeAt.IsZero() && !g.Leave {
@@ -395,7 +457,7 @@ func (d *describer) retiring(target int) {
 		if g.Waits != "" && !g.RevokeAt.After(d.now) {
 			d.problem(Problem{Kind: ProblemRevoke, What: fmt.Sprintf("generation %d should be revoked, and waits: %s", g.Number, g.Waits), Next: g.Retry.At})
 		} else if g.Retry.Error != "" && !g.RevokeAt.IsZero() && !g.RevokeAt.After(d.now) {
-			d.problem(Problem{Kind: ProblemRevoke, What: fmt.Sprintf("generation %d cannot be revoked", g.Number), Error: g.Retry.Error, Since: g.Retry.Since, Next: g.Retry.At, Failing: true})
+			d.problem(Problem{Kind: ProblemRevoke, What: fmt.Sprintf("generation %d cannot be revoked", g.Number), Error: g.Retry.Error, Outage: g.Retry.Outage, Since: g.Retry.Since, Next: g.Retry.At, Failing: true})
 		}
 	}
 }

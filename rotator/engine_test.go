@@ -1,7 +1,12 @@
 package rotator_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,6 +123,107 @@ func TestOwnTokenGoesLastUnlessTheQueueIsLong(t *testing.T) {
 		}
 		if got := fmt.Sprint(order); got != want {
 			t.Errorf("with %s for each: %s, want %s", each, got, want)
+		}
+	}
+}
+
+// A wish that is left at any moment of a look is heard, also when the look has just decided that
+// there is nothing to do.
+func TestWishIsHeardWheneverItComes(t *testing.T) {
+	for k := 1; ; k++ {
+		w := simulate.New(start)
+		var engine *rotator.Engine
+		ctx := t.Context()
+		calls, armed := 0, false
+		var nested sync.WaitGroup
+		engine = rotator.New(rotator.Config{
+			API: w.API, Store: w.Store, Key: []byte("key of the instance"), Instance: "test", Workers: 1,
+			Now: func() time.Time {
+				if armed {
+					if calls++; calls == k {
+						armed = false
+						w.Store.Wishes = []rotator.Ask{{Entry: "bot", Than: 1, By: "me", At: w.Now()}}
+						heard := make(chan struct{})
+						nested.Go(func() { engine.Look(ctx, ctx); close(heard) })
+						select {
+						case <-heard:
+						case <-time.After(20 * time.Millisecond): // who asks for the time holds a lock that the look needs
+						}
+					}
+				}
+				return w.Now()
+			},
+		})
+		if err := engine.Load(ctx, []rotator.Entry{entry(t, w, "bot", w.Outlet("a", true, false))}); err != nil {
+			t.Fatal(err)
+		}
+		look := func() {
+			for range 4 {
+				engine.Look(ctx, ctx)
+				nested.Wait()
+				engine.Wait()
+			}
+		}
+		look()
+		w.Set(start.Add(20 * time.Minute)) // only the sink is read back
+		armed = true
+		look()
+		if armed {
+			if k < 8 {
+				t.Errorf("the time was asked for %d times only", calls)
+			}
+			return
+		}
+		if w.API.Creates != 2 {
+			t.Errorf("a wish that came with question %d for the time was not heard: %d creates", k, w.API.Creates)
+		}
+	}
+}
+
+// A save that the end of the process cut off is no failure, and none that a person should read of; one
+// that the disk refused is.
+func TestWhoIsToStopDoesNotComplain(t *testing.T) {
+	for _, stops := range []bool{true, false} {
+		w := simulate.New(start)
+		var mu sync.Mutex
+		var warned []string
+		var armed atomic.Bool // Now is asked by the worker and by who looks
+		soft, stop := context.WithCancel(t.Context())
+		e := rotator.New(rotator.Config{
+			API: w.API, Store: w.Store, Key: []byte("key"), Instance: "sim", Local: w.Local, Measured: w.Measured, Workers: 1,
+			Now: func() time.Time {
+				if armed.Load() {
+					stop()
+				}
+				return w.Corrected()
+			},
+			Warn: func(msg string, err error) {
+				mu.Lock()
+				defer mu.Unlock()
+				warned = append(warned, msg+": "+err.Error())
+			},
+		})
+		if err := e.Load(t.Context(), []rotator.Entry{entry(t, w, "bot", w.Outlet("a", true, false))}); err != nil {
+			t.Fatal(err)
+		}
+		e.Look(t.Context(), t.Context())
+		e.Wait()
+		w.Set(w.Now().Add(hour)) // the sink is read back
+		w.Outage(func(what string) error {
+			switch {
+			case strings.HasPrefix(what, "read "):
+				armed.Store(stops) // what is to be saved of it comes too late
+				return errors.New("sealed")
+			case what == "save" && !stops:
+				return errors.New("no space left on device")
+			}
+			return nil
+		})
+		e.Look(soft, t.Context())
+		e.Wait()
+		stop()
+		if got := len(warned); stops && got != 0 || !stops && got != 1 {
+			t.Errorf("stopping is %v: it complains of %q", stops, warned)
 		}
 	}
 }

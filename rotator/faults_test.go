@@ -15,8 +15,8 @@ import (
 	"github.com/rotatord/rotatord/rotator/sitegpt/sandbox"
 )
 
-// The fault matrix: the engine with the real client, over HTTP, against the stand-in. Every fault of the stand-in strikes every operation, while none, one or all of the
-// sinks of the token refuse to be written.
+// The fault matrix: the engine with the real client, over HTTP, against the stand-in. Every fault of the
+// stand-in strikes every operation, while none, one or all of the sinks of the token refuse to be written.
 
 // shelf is a sink that can be out of order.
 type shelf struct {
@@ -166,7 +166,7 @@ func TestEveryFaultOfEveryOperation(t *testing.T) {
 func strike(t *testing.T, op sandbox.Op, kind sandbox.Kind, broken int) {
 	timeout := 20 * time.Second
 	if kind == sandbox.Hang || kind == sandbox.HangAfter {
-		timeout = 500 * time.Millisecond
+		timeout = time.Second
 	}
 	p := newPlant(t, timeout)
 	sinks, other, healthy := []*shelf{{}, {}}, &shelf{}, &shelf{}

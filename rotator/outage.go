@@ -245,7 +245,7 @@ func (e *Engine) askOutage(ctx context.Context, what string) {
 			w.readAt = e.c.Now()
 		}
 		if unread || w.rec.waitsFor(func(other string) bool { return other == what }) {
-			w.wake, w.never = time.Time{}, false
+			w.rouse()
 		}
 		w.mu.Unlock()
 	}
@@ -257,8 +257,10 @@ func (e *Engine) recover(ctx context.Context, w *work) error {
 		_, lasts := e.outages.lasts(what)
 		return !lasts
 	}
-	_, rec := w.view()
-	if !rec.waitsFor(over) {
+	w.mu.Lock()
+	waits := w.rec.waitsFor(over)
+	w.mu.Unlock()
+	if !waits {
 		return nil
 	}
 	return e.save(ctx, w, func(r *Record) []Event {

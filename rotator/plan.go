@@ -2,7 +2,6 @@ package rotator
 
 import (
 	"fmt"
-	"hash/fnv"
 	"time"
 )
 
@@ -471,9 +470,9 @@ func (e *Entry) settle() time.Duration {
 	return DefaultSettle
 }
 
-// Unfinished reports whether work that a person would wait for is under way: an outcome to be
+// unfinished reports whether work that a person would wait for is under way: an outcome to be
 // found out, a token that is not everywhere yet, or a create that is due.
-func Unfinished(e *Entry, r *Record, now time.Time) bool {
+func unfinished(e *Entry, r *Record, now time.Time) bool {
 	for i := range r.Generations {
 		if g := &r.Generations[i]; g.Open() || (g.Forced && g.Live(now)) {
 			return true
@@ -499,19 +498,4 @@ func Unfinished(e *Entry, r *Record, now time.Time) bool {
 	p := planner{e: e, r: r, now: now}
 	s, due := p.cause()
 	return due && (s.Asked || !p.paused())
-}
-
-// backoff returns how long to wait after the n-th failure in a row (n ≥ 1): doubling from two
-// seconds, spread by a fifth so that tokens that fail together do not come back together, and
-// never longer than a fraction of the life that is left.
-func backoff(key string, n int, left time.Duration) time.Duration {
-	ceiling := 15 * time.Minute
-	if left > 0 {
-		ceiling = min(max(left/24, 10*time.Second), time.Hour)
-	}
-	d := 2 * time.Second << min(max(n-1, 0), 20)
-	d = min(d, ceiling)
-	h := fnv.New32a()
-	fmt.Fprintf(h, "%s/%d", key, n)
-	return d*9/10 + time.Duration(h.Sum32()%1000)*d/5000
 }

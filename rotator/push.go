@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -46,13 +47,12 @@ func (e *Engine) noPlaintext(ctx context.Context, w *work, g Generation, err err
 	}
 	entry, rec := w.view()
 	now := e.c.Now()
-	if err != nil && entry.left(&rec, now, g.Number) >= entry.Timing.Overlap/2 {
-		// There is time to wait until the sink can be read again.
+	if err != nil && entry.waitsForCopy(&rec, g.Number, now) {
 		return e.save(ctx, w, func(r *Record) []Event {
 			p := r.Generation(g.Number)
 			ev := p.about(EventFailed)
 			ev.Detail, ev.Error, ev.Outage = "look for a copy to push from", err.Error(), outageOf(err)
-			at := p.Retry.fail(w.name+"/copy", now, entry.left(&rec, now, g.Number), 0, err)
+			at := p.Retry.fail(w.name+"/copy", now, entry.longest(&rec, now, g.Number), err)
 			for i := range entry.Outlets {
 				if s := r.sink(entry.Outlets[i].Place); !s.has(g.Number) {
 					s.Retry.At, s.Retry.Outage = maxTime(s.Retry.At, at), ev.Outage
@@ -62,26 +62,34 @@ func (e *Engine) noPlaintext(ctx context.Context, w *work, g Generation, err err
 			return []Event{ev}
 		})
 	}
-	return e.save(ctx, w, func(r *Record) []Event {
-		p := r.Generation(g.Number)
-		if !p.Converged.IsZero() && !entry.requiredLacks(r, g.Number) {
-			// Only optional sinks lack it: they get the next one with everybody else.
-			for i := range entry.Outlets {
-				if s := r.sink(entry.Outlets[i].Place); !s.has(g.Number) && s.Held == "" {
-					s.Retry.At, s.Retry.Error = p.Planned, "no sink can be read to copy the token from: it gets the next one"
-				}
+	return e.save(ctx, w, func(r *Record) []Event { return r.lose(&entry, g.Number, now) })
+}
+
+// waitsForCopy reports whether there is time to wait until a sink can be read that may hold generation n.
+func (e *Entry) waitsForCopy(r *Record, n int, now time.Time) bool {
+	return e.left(r, now, n) >= e.Timing.Overlap/2
+}
+
+// lose gives up generation n, whose plaintext nobody is proven to have.
+func (r *Record) lose(entry *Entry, n int, now time.Time) []Event {
+	p := r.Generation(n)
+	if !p.Converged.IsZero() && !entry.requiredLacks(r, n) {
+		// Only optional sinks lack it: they get the next one with everybody else.
+		for i := range entry.Outlets {
+			if s := r.sink(entry.Outlets[i].Place); !s.has(n) && s.Held == "" {
+				s.Retry.At, s.Retry.Error = p.Planned, "no sink can be read to copy the token from: it gets the next one"
 			}
-			return nil
 		}
-		p.Lost, p.Retry = now, Retry{}
-		ev := p.about(EventLost)
-		ev.Detail = "no sink is proven to hold it: it is rotated again"
-		if p.Begun.IsZero() {
-			p.RevokeAt = now
-			ev.Detail = "its plaintext was lost before anybody had it: it is revoked and rotated again"
-		}
-		return []Event{ev}
-	})
+		return nil
+	}
+	p.Lost, p.Retry = now, Retry{}
+	ev := p.about(EventLost)
+	ev.Detail = "no sink is proven to hold it: it is rotated again"
+	if p.Begun.IsZero() {
+		p.RevokeAt = now
+		ev.Detail = "its plaintext was lost before anybody had it: it is revoked and rotated again"
+	}
+	return []Event{ev}
 }
 
 // requiredLacks reports whether a required sink that is not held lacks generation n.
@@ -123,7 +131,7 @@ func (e *Engine) push(ctx context.Context, w *work, n int, places []string) erro
 	now := e.c.Now()
 	var ready []*Outlet
 	entry, rec := w.view()
-	left := entry.left(&rec, now, n)
+	wait := entry.longest(&rec, now, n)
 	err = e.save(ctx, w, func(r *Record) (events []Event) {
 		for i, o := range outlets {
 			s := r.sink(o.Place)
@@ -138,7 +146,7 @@ func (e *Engine) push(ctx context.Context, w *work, n int, places []string) erro
 				ev.Place, ev.Sink = o.Place, o.Name
 				events = append(events, ev)
 			case verdicts[i] != nil:
-				at := s.Retry.fail(o.Place, now, left, 0, verdicts[i])
+				at := s.Retry.fail(o.Place, now, wait, verdicts[i])
 				events = append(events, Event{Kind: EventFailed, Generation: n, Place: o.Place, Sink: o.Name, Detail: "push", Error: verdicts[i].Error(), Outage: outageOf(verdicts[i]), Next: at})
 			default:
 				s.Begun = n
@@ -155,12 +163,15 @@ func (e *Engine) push(ctx context.Context, w *work, n int, places []string) erro
 	}
 	saves := make([]error, len(ready))
 	e.aside(len(ready), func(i int) {
-		saves[i] = e.pushOne(ctx, w, g, ready[i], secret, left)
+		saves[i] = e.pushOne(ctx, w, g, ready[i], secret, wait)
 	})
 	return errors.Join(saves...)
 }
 
 func pushed(g *Generation, o *Outlet, detail string) Event {
+	if !o.Required {
+		detail = strings.TrimPrefix(detail+", "+notRequired, ", ")
+	}
 	ev := g.about(EventPushed)
 	ev.Place, ev.Sink, ev.Detail = o.Place, o.Name, detail
 	return ev
@@ -172,6 +183,7 @@ func (s *SinkState) holds(n int, now time.Time, proven bool) {
 	s.Proven, s.Ever, s.Blind, s.Yield = proven, true, !proven, false
 	if proven {
 		s.Read = now
+		s.readable()
 	}
 }
 
@@ -218,7 +230,7 @@ func (e *Engine) lookFirst(ctx context.Context, w *work, o *Outlet, g *Generatio
 }
 
 // pushOne writes to one sink, reads back, and saves what came of it.
-func (e *Engine) pushOne(ctx context.Context, w *work, g Generation, o *Outlet, secret Secret, left time.Duration) error {
+func (e *Engine) pushOne(ctx context.Context, w *work, g Generation, o *Outlet, secret Secret, wait time.Duration) error {
 	err := e.at(ctx, o, "push", func(ctx context.Context) error { return o.Sink.Push(ctx, g, secret) })
 	proven := false
 	if err == nil {
@@ -237,7 +249,7 @@ func (e *Engine) pushOne(ctx context.Context, w *work, g Generation, o *Outlet, 
 	return e.save(ctx, w, func(r *Record) []Event {
 		s := r.sink(o.Place)
 		if err != nil {
-			at := s.Retry.fail(o.Place, now, left, 0, err)
+			at := s.Retry.fail(o.Place, now, wait, err)
 			return []Event{{Kind: EventFailed, Generation: g.Number, Place: o.Place, Sink: o.Name, Detail: "push", Error: err.Error(), Outage: outageOf(err), Next: at}}
 		}
 		s.holds(g.Number, now, proven)
@@ -249,19 +261,21 @@ func (e *Engine) pushOne(ctx context.Context, w *work, g Generation, o *Outlet, 
 func (e *Engine) promote(ctx context.Context, w *work, s Step) error {
 	entry, _ := w.view()
 	now := e.c.Now()
-	return e.save(ctx, w, func(r *Record) []Event {
-		r.meet(entry.Consumers, now)
-		g := r.Generation(s.Number)
-		g.Converged, g.Retry = now, Retry{}
-		if g.Verified.IsZero() {
-			g.Suspect = time.Time{}
-		}
-		r.Create, r.Problem = Retry{}, ""
-		ev := g.about(EventConverged)
-		ev.Next = g.Planned
-		r.retire(g, &entry.Timing, e.c.Instance, now)
-		return []Event{ev}
-	})
+	return e.save(ctx, w, func(r *Record) []Event { return r.promote(&entry, s.Number, e.c.Instance, now) })
+}
+
+func (r *Record) promote(entry *Entry, n int, instance string, now time.Time) []Event {
+	r.meet(entry.Consumers, now)
+	g := r.Generation(n)
+	g.Converged, g.Retry = now, Retry{}
+	if g.Verified.IsZero() {
+		g.Suspect = time.Time{}
+	}
+	r.Create, r.Problem = Retry{}, ""
+	ev := g.about(EventConverged)
+	ev.Next = g.Planned
+	r.retire(g, &entry.Timing, instance, now)
+	return []Event{ev}
 }
 
 // retire gives every live generation older than g its overlap, and then its end. A nil g: all of them.
@@ -325,7 +339,7 @@ func (e *Engine) readBack(ctx context.Context, w *work) error {
 			continue // never touched: the push looks first
 		}
 		before := *s
-		if ev := e.compare(&entry, &next, o, s, values[i], errs[i], now); ev.Kind != "" {
+		if ev := compare(&entry, &next, o, s, Reading{values[i], errs[i]}, e.c.Key, &e.known, now); ev.Kind != "" {
 			ev.Place, ev.Sink = o.Place, o.Name
 			events = append(events, ev)
 		}
@@ -343,17 +357,26 @@ func (e *Engine) readBack(ctx context.Context, w *work) error {
 	return e.probeByValue(ctx, w, &entry, &rec, values)
 }
 
+// readable notes that nothing is wrong with reading the sink.
+func (s *SinkState) readable() { s.Unread, s.UnreadOutage, s.UnreadSince = "", "", time.Time{} }
+
 // compare updates the state of one sink from what was read, and says what is worth an event.
-func (e *Engine) compare(entry *Entry, r *Record, o *Outlet, s *SinkState, value Secret, err error, now time.Time) (ev Event) {
+func compare(entry *Entry, r *Record, o *Outlet, s *SinkState, found Reading, key []byte, known *hashes, now time.Time) (ev Event) {
+	value, err := found.Value, found.Err
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
-		s.Blind, s.Unread = true, ""
+		s.Blind = true
+		s.readable()
 		return ev
 	case err != nil:
-		s.Unread = err.Error()
+		s.Unread, s.UnreadOutage = err.Error(), outageOf(err)
+		if s.UnreadSince.IsZero() {
+			s.UnreadSince = now
+		}
 		return ev
 	}
-	s.Unread, s.Blind, s.Name = "", false, o.Name
+	s.Blind, s.Name = false, o.Name
+	s.readable()
 	if value.IsZero() {
 		if s.Holds != 0 && s.Begun == s.Holds {
 			ev = Event{Kind: EventDrift, Generation: s.Holds, Detail: "is empty"}
@@ -364,8 +387,7 @@ func (e *Engine) compare(entry *Entry, r *Record, o *Outlet, s *SinkState, value
 		s.Begun, s.Holds, s.Held, s.Proven = 0, 0, "", true
 		return ev
 	}
-	hash := value.Hash(e.c.Key)
-	own, ours := e.known.find(hash)
+	own, ours := known.find(value.Hash(key))
 	if ours {
 		n := 0
 		if own.entry == r.Name {
@@ -375,6 +397,9 @@ func (e *Engine) compare(entry *Entry, r *Record, o *Outlet, s *SinkState, value
 			ev = Event{Kind: EventReleased, Generation: n, Detail: "holds a value of ours again"}
 		} else if n != s.Holds && s.Begun == s.Holds {
 			ev = Event{Kind: EventDrift, Generation: n, Detail: fmt.Sprintf("holds generation %d of %s", own.number, own.entry)}
+		}
+		if g := r.Generation(n); ev.Kind == "" && g != nil && n != s.Holds {
+			ev = pushed(g, o, "found there, after a push that was cut off")
 		}
 		s.Held = ""
 		if n != s.Holds || n != s.Begun || !s.Proven {

@@ -144,6 +144,9 @@ type SinkState struct {
 	Tried  int       `json:"tried,omitempty"`  // generation that was tried here at least once
 	Retry  Retry     `json:"retry,omitzero"`   // of pushing
 	Unread string    `json:"unread,omitempty"` // why the last reading failed
+
+	UnreadOutage string    `json:"unread_outage,omitempty"` // what was out, where that is why
+	UnreadSince  time.Time `json:"unread_since,omitzero"`   // when reading first failed in a row
 }
 
 // Live reports whether g is a token that the API should accept at now.
@@ -192,6 +195,17 @@ func (r *Record) newestAsk() time.Time {
 	return newest
 }
 
+// whoWants names who gave the newest wish that is meant; "" where nobody did.
+func (r *Record) whoWants(meant func(Ask) bool) (by string) {
+	var at time.Time
+	for _, a := range r.Asks {
+		if meant(a) && !a.At.Before(at) {
+			by, at = a.By, a.At
+		}
+	}
+	return by
+}
+
 // Generation returns the generation with this number, or nil.
 func (r *Record) Generation(number int) *Generation {
 	for i := range r.Generations {
@@ -222,13 +236,13 @@ func (r *Record) sink(place string) *SinkState {
 	return r.Sink(place)
 }
 
-// Clone returns a deep copy.
+// Clone returns a deep copy. Only what is past is shared: it is added to, and never changed.
 func (r *Record) Clone() Record {
 	c := *r
 	c.Generations = slices.Clone(r.Generations)
 	c.Sinks = slices.Clone(r.Sinks)
 	c.Posts = slices.Clone(r.Posts)
-	c.Past = slices.Clone(r.Past)
+	c.Past = slices.Clip(r.Past)
 	c.Consumers = slices.Clone(r.Consumers)
 	c.Asks = slices.Clone(r.Asks)
 	return c

@@ -104,3 +104,60 @@ func TestEntryTakenBackBeforeItsFirstToken(t *testing.T) {
 		t.Error("the other entry has none")
 	}
 }
+
+// A token that no sink has taken yet is known to this process alone: it keeps it under its new name.
+func TestRenameKeepsWhatOnlyWeHold(t *testing.T) {
+	w := simulate.New(start)
+	before, after := entry(t, w, "bot", w.Outlet("a", true, false)), entry(t, w, "robot", w.Outlet("a", true, false))
+	after.Was = "bot"
+	p := begin(t, w, before)
+	w.Outage(down("push memory:a"))
+	run(t, p, start)
+	if err := p.Load(after); err != nil {
+		t.Fatal(err)
+	}
+	w.Outage(nil)
+	run(t, p, start.Add(hour))
+	holds(t, w, "a", "sgpt_1")
+	if w.API.Creates != 1 {
+		t.Errorf("%d creates, want 1", w.API.Creates)
+	}
+}
+
+// Two renames at once are one: while one of the two is worked on, neither is carried out.
+func TestRenamesAreAllOrNone(t *testing.T) {
+	w := simulate.New(start)
+	a, b := entry(t, w, "a", w.Outlet("a", true, false)), entry(t, w, "b", w.Outlet("b", true, false))
+	p := begin(t, w, a)
+	run(t, p, start.Add(hour))
+	if err := p.Load(a, b); err != nil {
+		t.Fatal(err)
+	}
+	a2, b2 := a, b
+	a2.Name, a2.Was, b2.Name, b2.Was = "a2", "a", "b2", "b"
+	var refused error
+	w.Watch(func(_ *simulate.World, what string) {
+		if what == "create" {
+			refused = p.Load(a2, b2)
+		}
+	})
+	run(t, p, start.Add(2*hour))
+	w.Watch(nil)
+	if !errors.Is(refused, rotator.ErrBusy) {
+		t.Fatalf("in the middle of a rotation: %v, want ErrBusy", refused)
+	}
+	if w.Store.Record("a") == nil || w.Store.Record("a2") != nil {
+		t.Errorf("the first was renamed although the second could not be: %v, %v", w.Store.Record("a"), w.Store.Record("a2"))
+	}
+	run(t, p, start.Add(27*hour)) // and goes on as before
+	if n := w.API.Creates; n != 4 {
+		t.Errorf("%d creates until the next day's rotations, want 4", n)
+	}
+	if err := p.Load(a2, b2); err != nil {
+		t.Fatal(err)
+	}
+	run(t, p, start.Add(28*hour))
+	if w.Store.Record("a2") == nil || w.Store.Record("b2") == nil || w.API.Creates != 4 {
+		t.Errorf("after it: %v, %v, %d creates", w.Store.Record("a2"), w.Store.Record("b2"), w.API.Creates)
+	}
+}

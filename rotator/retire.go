@@ -13,95 +13,106 @@ import (
 func (e *Engine) declare(ctx context.Context, w *work, _ Step) error {
 	entry, _ := w.view()
 	now := e.c.Now()
-	return e.save(ctx, w, func(r *Record) []Event {
-		switch {
-		case entry.Removed:
-			r.RemovedAt = now
-			ev := Event{Kind: EventRemoved, Detail: "its tokens live until they expire"}
-			if r.OnRemove == RemoveRevoke {
-				ev.Detail = "its tokens are revoked after the overlap"
-				ev.Next = now.Add(r.Overlap)
-			}
-			for i := range r.Generations {
-				if g := &r.Generations[i]; r.OnRemove == RemoveRevoke && g.Live(now) && g.RevokeAt.IsZero() {
-					g.RevokeAt, g.Leave = ev.Next, false
-				}
-			}
-			return []Event{ev}
-		case !r.RemovedAt.IsZero():
-			// What the removal retired is the target again, if it is still to be had.
-			for i := range r.Generations {
-				g := &r.Generations[i]
-				if g.usable(now) && !g.Forced && g.RevokeAt.Equal(r.RemovedAt.Add(r.Overlap)) {
-					g.RevokeAt, g.Retry, g.Waits = time.Time{}, Retry{}, ""
-					break // the older ones stay retired
-				}
-			}
-			r.RemovedAt, r.OnRemove, r.Overlap = time.Time{}, entry.OnRemove, entry.Timing.Overlap
-			return []Event{{Kind: EventRestored, Detail: "declared again"}}
+	return e.save(ctx, w, func(r *Record) []Event { return r.declare(&entry, now) })
+}
+
+// declare brings the record in line with what the configuration says of the entry.
+func (r *Record) declare(entry *Entry, now time.Time) []Event {
+	switch {
+	case entry.Removed:
+		r.RemovedAt = now
+		ev := Event{Kind: EventRemoved, Detail: "its tokens live until they expire"}
+		if r.OnRemove == RemoveRevoke {
+			ev.Detail = "its tokens are revoked after the overlap"
+			ev.Next = now.Add(r.Overlap)
 		}
-		r.OnRemove, r.Overlap = entry.OnRemove, entry.Timing.Overlap
-		return nil
-	})
+		for i := range r.Generations {
+			if g := &r.Generations[i]; r.OnRemove == RemoveRevoke && g.Live(now) && g.RevokeAt.IsZero() {
+				g.RevokeAt, g.Leave = ev.Next, false
+			}
+		}
+		return []Event{ev}
+	case !r.RemovedAt.IsZero():
+		// What the removal retired is the target again, if it is still to be had.
+		for i := range r.Generations {
+			g := &r.Generations[i]
+			if g.usable(now) && !g.Forced && g.RevokeAt.Equal(r.RemovedAt.Add(r.Overlap)) {
+				g.RevokeAt, g.Retry, g.Waits = time.Time{}, Retry{}, ""
+				break // the older ones stay retired
+			}
+		}
+		r.RemovedAt, r.OnRemove, r.Overlap = time.Time{}, entry.OnRemove, entry.Timing.Overlap
+		return []Event{{Kind: EventRestored, Detail: "declared again"}}
+	}
+	r.OnRemove, r.Overlap = entry.OnRemove, entry.Timing.Overlap
+	return nil
 }
 
 // forget drops a generation that expired long ago; its hash stays known for a while.
 func (e *Engine) forget(ctx context.Context, w *work, s Step) error {
-	return e.save(ctx, w, func(r *Record) []Event {
-		g := r.Generation(s.Number)
-		ev := g.about(EventExpired)
-		ev.At = g.Expires
-		gone := !g.Revoked.IsZero() || g.ID == ""
-		if g.Hash != "" {
-			r.Past = append(r.Past, Past{Number: g.Number, Hash: g.Hash})
-			r.Past = r.Past[max(0, len(r.Past)-maxPast):]
-		}
-		r.Generations = slices.DeleteFunc(r.Generations, func(x Generation) bool { return x.Number == s.Number })
-		if gone {
-			return nil
-		}
-		return []Event{ev}
-	})
+	return e.save(ctx, w, func(r *Record) []Event { return r.forget(s.Number) })
+}
+
+func (r *Record) forget(n int) []Event {
+	g := r.Generation(n)
+	ev := g.about(EventExpired)
+	ev.At = g.Expires
+	gone := !g.Revoked.IsZero() || g.ID == ""
+	if g.Hash != "" {
+		r.Past = append(r.Past, Past{Number: g.Number, Hash: g.Hash})
+		r.Past = r.Past[max(0, len(r.Past)-maxPast):]
+	}
+	r.Generations = slices.DeleteFunc(r.Generations, func(x Generation) bool { return x.Number == n })
+	if gone {
+		return nil
+	}
+	return []Event{ev}
 }
 
 func (e *Engine) replan(ctx context.Context, w *work, s Step) error {
 	entry, _ := w.view()
 	now := e.c.Now()
-	return e.save(ctx, w, func(r *Record) []Event {
-		g := r.Generation(s.Number)
-		g.Planned = entry.Timing.Replan(entry.Name, now, g.Planned, g.Expires)
-		g.Timing = entry.Timing.Fingerprint()
-		ev := g.about(EventReplanned)
-		ev.Next = g.Planned
-		return []Event{ev}
-	})
+	return e.save(ctx, w, func(r *Record) []Event { return r.replan(&entry, s.Number, now) })
+}
+
+func (r *Record) replan(entry *Entry, n int, now time.Time) []Event {
+	g := r.Generation(n)
+	g.Planned = entry.Timing.Replan(entry.Name, now, g.Planned, g.Expires)
+	g.Timing = entry.Timing.Fingerprint()
+	ev := g.about(EventReplanned)
+	ev.Next = g.Planned
+	return []Event{ev}
 }
 
 // force marks a generation that a person wants dead.
 func (e *Engine) force(ctx context.Context, w *work, s Step) error {
 	now := e.c.Now()
 	return e.save(ctx, w, func(r *Record) []Event {
-		g := r.Generation(s.Number)
-		g.Forced, g.Leave, g.RevokeAt, g.Retry = true, false, now, Retry{}
+		r.Generation(s.Number).force(now)
 		return nil // the revocation itself is the event; the wish is in the journal already
 	})
+}
+
+func (g *Generation) force(now time.Time) {
+	g.Forced, g.Leave, g.RevokeAt, g.Retry = true, false, now, Retry{}
 }
 
 // waiting postpones a revocation and says, once for each reason, for whom it waits.
 func (e *Engine) waiting(ctx context.Context, w *work, n int, why string) error {
 	now := e.c.Now()
-	return e.save(ctx, w, func(r *Record) []Event {
-		g := r.Generation(n)
-		g.Retry.Tries++
-		g.Retry.At = now.Add(min(time.Minute<<min(g.Retry.Tries-1, 6), max(g.Expires.Sub(now)/4, time.Minute)))
-		if g.Waits == why {
-			return nil
-		}
-		g.Waits = why
-		ev := g.about(EventWaiting)
-		ev.Detail, ev.Next = why, g.Retry.At
-		return []Event{ev}
-	})
+	return e.save(ctx, w, func(r *Record) []Event { return r.Generation(n).wait(why, now) })
+}
+
+func (g *Generation) wait(why string, now time.Time) []Event {
+	g.Retry.Tries++
+	g.Retry.At = now.Add(min(time.Minute<<min(g.Retry.Tries-1, 6), max(g.Expires.Sub(now)/4, time.Minute)))
+	if g.Waits == why {
+		return nil
+	}
+	g.Waits = why
+	ev := g.about(EventWaiting)
+	ev.Detail, ev.Next = why, g.Retry.At
+	return []Event{ev}
 }
 
 // revoke ends a retired generation, after every sink was read once more: one that still holds it
@@ -116,8 +127,7 @@ func (e *Engine) revoke(ctx context.Context, w *work, s Step) error {
 	if local := e.c.Local(); !g.Forced && local.Before(g.RevokeAt) {
 		return e.waiting(ctx, w, g.Number, "this machine's clock says that its time has not come")
 	}
-	inHands := !g.Forced && !g.Begun.IsZero()
-	if inHands {
+	if g.inHands() {
 		if why := e.lags(ctx, &entry, &rec, &g); why != "" {
 			if ctx.Err() != nil {
 				return nil
@@ -138,14 +148,16 @@ func (e *Engine) revoke(ctx context.Context, w *work, s Step) error {
 		if err != nil {
 			ev := p.about(EventFailed)
 			ev.Detail, ev.Error = "revoke", err.Error()
-			ev.Next = p.Retry.fail(w.name+"/revoke", now, p.Expires.Sub(now), retryAfter(err), err)
+			ev.Next = p.Retry.fail(w.name+"/revoke", now, longest(p.Expires.Sub(now)), err)
 			return []Event{ev}
 		}
 		p.Revoked, p.Retry, p.Waits = now, Retry{}, ""
 		ev := p.about(EventRevoked)
 		switch {
 		case p.Forced:
-			ev.Detail = "a person asked for it"
+			ev.Detail, ev.By = "a person asked for it", rec.whoWants(func(a Ask) bool {
+				return a.Revoke == p.Number || a.Revoke == 0 && (a.Now || a.Compromised) && p.Number <= a.Than
+			})
 		case p.Begun.IsZero():
 			ev.Detail = "nobody ever had it"
 		case entry.Removed:
@@ -157,38 +169,50 @@ func (e *Engine) revoke(ctx context.Context, w *work, s Step) error {
 	})
 }
 
-// lags says who still needs a retired generation; "" when nobody does.
+// inHands reports whether somebody may need the generation until a newer one is taken: nobody wants it
+// dead at any price, and some sink may have it.
+func (g *Generation) inHands() bool { return !g.Forced && !g.Begun.IsZero() }
+
+// lags says who still needs a retired generation, as its sinks show now; "" when nobody does.
 func (e *Engine) lags(ctx context.Context, entry *Entry, rec *Record, g *Generation) string {
 	outlets := entry.Outlets
 	if entry.Removed {
 		outlets = e.declaredAt(rec)
 	}
-	why := make([]string, len(outlets))
-	e.aside(len(outlets), func(i int) {
+	values, errs := make([]Secret, len(outlets)), make([]error, len(outlets))
+	e.aside(len(outlets), func(i int) { values[i], errs[i] = e.readSink(ctx, &outlets[i]) })
+	return entry.lags(rec, g, outlets, func(i int) (bool, error) {
+		return !values[i].IsZero() && values[i].Hash(e.c.Key) == g.Hash, errs[i]
+	}, e.lists.used(g.ID), e.c.Now())
+}
+
+// lags says who still needs a retired generation. holds tells whether a sink holds it; used is when
+// somebody last used it, as far as SiteGPT says.
+func (e *Entry) lags(rec *Record, g *Generation, outlets []Outlet, holds func(i int) (bool, error), used, now time.Time) string {
+	var why []string
+	for i := range outlets {
 		o := &outlets[i]
-		value, err := e.readSink(ctx, o)
 		s := rec.Sink(o.Place)
-		switch {
+		switch held, err := holds(i); {
 		case errors.Is(err, errors.ErrUnsupported):
 			// Nobody can look: what it was last told counts, and a push that was cut off does not.
 			if s != nil && s.Held == "" && (s.Holds == g.Number || (s.Begun != s.Holds && s.Begun != 0)) {
-				why[i] = fmt.Sprintf("%s has not taken a newer one", o.Name)
+				why = append(why, fmt.Sprintf("%s has not taken a newer one", o.Name))
 			}
 		case err != nil:
-			why[i] = fmt.Sprintf("%s cannot be read, and may hold it", o.Name)
-		case !value.IsZero() && value.Hash(e.c.Key) == g.Hash:
-			why[i] = fmt.Sprintf("%s still holds it", o.Name)
+			why = append(why, fmt.Sprintf("%s cannot be read, and may hold it", o.Name))
+		case held:
+			why = append(why, fmt.Sprintf("%s still holds it", o.Name))
 		}
-	})
-	why = slices.DeleteFunc(why, func(s string) bool { return s == "" })
-	if !entry.Removed {
-		why = append(why, entry.behind(rec, g.Number)...)
+	}
+	if !e.Removed {
+		why = append(why, e.behind(rec, g.Number)...)
 	}
 	if len(why) > 0 {
 		return strings.Join(why, "; ")
 	}
-	if cur := rec.Current(e.c.Now()); cur != nil && !entry.Removed {
-		if used := e.lists.used(g.ID); used.After(cur.Converged.Add(entry.settle())) && !used.Before(g.RevokeAt.Add(-entry.Timing.Overlap/2)) {
+	if cur := rec.Current(now); cur != nil && !e.Removed {
+		if used.After(cur.Converged.Add(e.settle())) && !used.Before(g.RevokeAt.Add(-e.Timing.Overlap/2)) {
 			return "somebody used it after half of the overlap"
 		}
 	}
@@ -262,7 +286,7 @@ func (e *Engine) probe(ctx context.Context, w *work, s Step) error {
 			ev.Detail = "the API refuses it, although nothing of ours revoked it: it is replaced"
 			return []Event{ev}
 		case err != nil:
-			p.Retry.fail(w.name+"/probe", now, entry.left(&rec, now, 0), retryAfter(err), err)
+			p.Retry.fail(w.name+"/probe", now, entry.longest(&rec, now, 0), err)
 			return nil
 		}
 		p.Suspect, p.Retry = time.Time{}, Retry{}

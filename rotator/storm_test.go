@@ -1,8 +1,10 @@
 package rotator_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +14,15 @@ import (
 	"github.com/rotatord/rotatord/rotator/sitegpt"
 	"github.com/rotatord/rotatord/rotator/sitegpt/sandbox"
 )
+
+// distant is a server that has an answer after a while, so that no request overtakes another for a
+// reason that only a busy test machine has.
+type distant struct{ http.RoundTripper }
+
+func (d distant) RoundTrip(r *http.Request) (*http.Response, error) {
+	time.Sleep(100 * time.Millisecond)
+	return d.RoundTripper.RoundTrip(r)
+}
 
 // A thousand tokens are due at once, and the server allows a fiftieth of the requests that we thought
 // it would. The limiter pauses everybody at the first no of a minute, who has the least life left
@@ -24,7 +35,7 @@ func TestStormOfLimits(t *testing.T) {
 		api := sandbox.New(sandbox.Options{Now: time.Now, Behavior: sandbox.Behavior{AnswerExpiry: true}})
 		limiter := sitegpt.NewLimiter(thought, time.Now)
 		client, err := sitegpt.New(sitegpt.Config{
-			BaseURL: "http://localhost", Token: api.Management, Transport: api.Transport(), Limiter: limiter, Now: time.Now,
+			BaseURL: "http://localhost", Token: api.Management, Transport: distant{api.Transport()}, Limiter: limiter, Now: time.Now,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -87,11 +98,11 @@ func TestStormOfLimits(t *testing.T) {
 			t.Errorf("%d of %d tokens were rotated within %s", len(made), tokens, honest*3/2)
 		}
 		// Once a minute the server says no to those who are just at it; then all of them wait.
-		if most := workers / 2 * int(honest/time.Minute+1); limited == 0 || limited > most {
+		if most := workers * int(honest/time.Minute+1); limited == 0 || limited > most {
 			t.Errorf("the server said 429 %d times, want some, and at most %d", limited, most)
 		}
 		for i, name := range order {
-			if late := i - rank[name]; late > 8*workers {
+			if late := i - rank[name]; late > 3*workers {
 				t.Errorf("%s has the %d. least life left, and came as the %d.", name, rank[name]+1, i+1)
 			}
 		}
@@ -104,4 +115,34 @@ func TestStormOfLimits(t *testing.T) {
 			t.Errorf("%d tokens live, want %d and their predecessors", n, tokens)
 		}
 	})
+}
+
+// Who is told 429 again and again asks again a minute later, however long there is still time: what
+// others have left is no reason to let them pass.
+func TestToldToWaitAgainAndAgain(t *testing.T) {
+	w := simulate.New(start)
+	p := begin(t, w, entry(t, w, "bot", w.Outlet("a", true, false)))
+	run(t, p, start.Add(hour))
+	var asked []time.Time
+	w.Outage(func(call string) error {
+		if call != "create" {
+			return nil
+		}
+		asked = append(asked, w.Now())
+		after := time.Duration(0)
+		if len(asked) == 20 {
+			after = 10 * time.Minute
+		}
+		return &rotator.LimitedError{After: after, Err: errors.New("slow down")}
+	})
+	w.Store.Ask(rotator.Ask{Entry: "bot", Than: 1, By: "me", At: w.Now()})
+	run(t, p, start.Add(2*hour))
+	for i, at := range asked[1:] {
+		if waited := at.Sub(asked[i]); i+1 == 20 && waited < 10*time.Minute || i+1 != 20 && waited > 66*time.Second {
+			t.Errorf("after %d answers it waited %s", i+1, waited)
+		}
+	}
+	if len(asked) < 40 || len(asked) > 70 {
+		t.Errorf("asked %d times in an hour", len(asked))
+	}
 }

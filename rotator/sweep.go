@@ -157,7 +157,7 @@ func (e *Engine) sweep(soft, hard context.Context) (wait bool) {
 			s.tries++
 			s.found.Error = err.Error()
 			if !errors.Is(err, ErrForbidden) {
-				s.at = now.Add(backoff("sweep", s.tries+3, 0))
+				s.at = now.Add(backoff("sweep", s.tries+3, unhurried))
 			}
 			if s.tries == 1 {
 				e.c.Warn("the list of tokens cannot be searched for orphans", err)
@@ -240,7 +240,7 @@ func (e *Engine) sweepOnce(ctx context.Context) error {
 			serr := e.suspect(ctx, w, g.Number, "the list of live tokens lacks it")
 			w.entryLock.Unlock()
 			w.mu.Lock()
-			w.wake, w.never = time.Time{}, false
+			w.rouse()
 			w.mu.Unlock()
 			err = errors.Join(err, serr)
 		}

@@ -81,37 +81,59 @@ func (t Timing) Expiry(c, since time.Time) time.Time {
 	return e.UTC().Truncate(time.Second)
 }
 
+// due is the one rule for when a successor is due, behind all that is said or done about it: at the
+// tick, or as early as the expiry e demands, plus the entry's own jitter.
+func (t Timing) due(name string, tick, e time.Time) time.Time {
+	if latest := t.latest(e); tick.IsZero() || latest.Before(tick) {
+		tick = latest
+	}
+	return tick.Add(t.share(name))
+}
+
+// latest is when at the latest the successor of a token with expiry e must be due.
+func (t Timing) latest(e time.Time) time.Time {
+	return e.Add(-t.Overlap - t.Margin - t.Jitter)
+}
+
 // Planned returns when the successor of a token with expiry e is due, whose tick is the first one
-// after c, its creation (or later, as for Expiry): at its tick,
-// or as early as the expiry demands, plus the entry's own jitter. short says that the server
-// granted less life than overlap and margin need; half of the life is then the earliest, so that
-// a miserly server cannot make us rotate in a loop.
+// after c, its creation (or later, as for Expiry). short says that the server granted less life than
+// overlap and margin need; half of the life is then the earliest, so that a miserly server cannot
+// make us rotate in a loop.
 func (t Timing) Planned(name string, c, e time.Time) (at time.Time, short bool) {
-	at = t.Tick(c)
-	latest := e.Add(-t.Overlap - t.Margin - t.Jitter)
-	if at.IsZero() || latest.Before(at) {
+	tick := t.Tick(c)
+	if latest := t.latest(e); tick.IsZero() || latest.Before(tick) {
 		if half := c.Add(e.Sub(c) / 2); latest.Before(half) {
-			if at.IsZero() || half.Before(at) {
+			if tick.IsZero() || half.Before(tick) {
 				return half, true
 			}
-			return at, true
+			return tick, true
 		}
-		at = latest
 	}
-	return at.Add(t.share(name)), false
+	return t.due(name, tick, e), false
 }
 
 // Replan returns when a token with expiry e, planned for old, is due after its timing was edited:
 // at the first tick of the new schedule after now. An edit makes nothing due that was not.
 func (t Timing) Replan(name string, now, old, e time.Time) time.Time {
-	at := t.Tick(now)
-	if latest := e.Add(-t.Overlap - t.Margin - t.Jitter); at.IsZero() || latest.Before(at) {
-		at = latest
-	}
-	if at = at.Add(t.share(name)); at.After(now) {
+	if at := t.due(name, t.Tick(now), e); at.After(now) {
 		return at
 	}
 	return old
+}
+
+// Coming returns when the successor of a token that is created at c is due, and the successors after
+// it, if each is created when it is due: n instants, or fewer where the schedule ends.
+func (t Timing) Coming(name string, c time.Time, n int) []time.Time {
+	var out []time.Time
+	for range n {
+		at, _ := t.Planned(name, c, t.Expiry(c, c))
+		if !at.After(c) {
+			break
+		}
+		out = append(out, at)
+		c = at
+	}
+	return out
 }
 
 // Leaves reports whether a retired token that may be revoked at revokeAt is left to expire at e by
@@ -144,7 +166,7 @@ type Facts struct {
 	Margin   time.Duration // R: outages shorter than this cost no overlap; shorter than R+O, no gap
 	Overlap  time.Duration // O
 	Passes   time.Duration // the promised distance between passes of once
-	Next     []time.Time   // the next ticks, at most five
+	Next     []time.Time   // the next ticks, at most five; what is due when, Coming says
 }
 
 // KeepsOverlap is the outage from which on overlap is lost: the last pass before it ends may be as
@@ -190,8 +212,12 @@ func (t Timing) Check(from time.Time) (Facts, []TimingProblem) {
 	}
 	f := t.survey(from)
 	f.Overlap, f.Passes = t.Overlap, t.Passes
-	if len(f.Next) < 2 {
+	switch len(f.Next) {
+	case 0:
 		bad("schedule", "never fires within the coming five years: nothing would ever rotate")
+		return f, problems
+	case 1:
+		bad("schedule", "fires only once within the coming five years, on %s, and a token lives 365 days at most: rotate more often", f.Next[0].UTC().Format(time.DateOnly))
 		return f, problems
 	}
 	if f.Narrow < minDistance {
@@ -212,7 +238,7 @@ func (t Timing) Check(from time.Time) (Facts, []TimingProblem) {
 				span(t.Lifetime), span(f.Widest), t.early(), span(t.Jitter), span(t.Overlap), span(need), span(need+max(t.Overlap/4, minMargin)))
 		}
 		if t.Lifetime > MaxLifetime {
-			bad("lifetime", "%s is longer than the 365 days that SiteGPT grants", span(t.Lifetime))
+			bad("lifetime", "%s is longer than %s, the most that is asked for: SiteGPT grants 365 days, and clocks differ", span(t.Lifetime), span(MaxLifetime))
 		}
 	} else {
 		f.Margin = t.Margin
@@ -379,6 +405,8 @@ func span(d time.Duration) string {
 		return "-" + span(-d)
 	case d == 0:
 		return "0"
+	case d < time.Millisecond:
+		return d.String()
 	case d < time.Second:
 		return d.Round(time.Millisecond).String()
 	}
@@ -399,4 +427,29 @@ func span(d time.Duration) string {
 		}
 	}
 	return strings.Join(parts, "")
+}
+
+// covers is the last tick that a token created at c stands for besides its own: nobody is there before
+// the next pass of once, and ticks until then are this one's. The zero time where there is none.
+func (e *Entry) covers(c time.Time) time.Time {
+	if e.Ahead > 0 {
+		if last := e.Timing.Schedule.Last(c.Add(e.Ahead)); last.After(c) {
+			return last
+		}
+	}
+	return time.Time{}
+}
+
+// Successor returns when the successor of a token that is created at c is due.
+func (e *Entry) Successor(c time.Time) time.Time {
+	since := maxTime(c, e.covers(c))
+	at, _ := e.Timing.Planned(e.Name, since, e.Timing.Expiry(c, since))
+	return at
+}
+
+func maxTime(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

@@ -189,6 +189,7 @@ func TestCheckRefuses(t *testing.T) {
 		{"loop", rotator.Timing{Schedule: every(30 * time.Second), Overlap: time.Hour, Margin: time.Hour}, "schedule", "only 30s apart"},
 		{"year", rotator.Timing{Schedule: every(360 * 24 * time.Hour), Overlap: 48 * time.Hour, Margin: time.Hour}, "schedule", "longer than the 365 days"},
 		{"lifetime", rotator.Timing{Schedule: daily, Overlap: 8 * time.Hour, Lifetime: 30 * time.Hour}, "lifetime", "is too short"},
+		{"lifetime of a year", rotator.Timing{Schedule: daily, Overlap: 8 * time.Hour, Lifetime: 365 * 24 * time.Hour}, "lifetime", "365d is longer than 364d23h"},
 		{"jitter", rotator.Timing{Schedule: daily, Overlap: time.Hour, Margin: time.Hour, Jitter: time.Hour}, "jitter", "must be shorter than the overlap"},
 		{"margin", rotator.Timing{Schedule: daily, Overlap: time.Hour}, "margin", "no time for a retry"},
 		{"overlap", rotator.Timing{Schedule: daily, Margin: time.Hour}, "overlap", "longer than nothing"},

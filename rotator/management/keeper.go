@@ -27,7 +27,7 @@ import (
 	"github.com/rotatord/rotatord/rotator/atomicfile"
 )
 
-// Config is what a Keeper needs; all of it is required.
+// Config is what a Keeper needs; all of it is required, but for Chose.
 type Config struct {
 	File string // of the rotated tokens; made at the first rotation
 	Key  []byte // of the keyed hash by which a replaced credential is noticed
@@ -43,6 +43,9 @@ type Config struct {
 	// Prove says whether a new token can take over: it creates and lists tokens, and the list that
 	// it gets holds its own id.
 	Prove func(ctx context.Context, s rotator.Secret, id string) error
+	// Chose is told which candidate is in use from now on: its generation, 0 for the operator's, and
+	// then a keyed hash that tells one credential from another. nil: nobody wants to know.
+	Chose func(ctx context.Context, generation int, mark string)
 }
 
 // Keeper knows the candidates, and which of them is in use. Its methods may be called from many
@@ -140,6 +143,9 @@ func (k *Keeper) Choose(ctx context.Context) error {
 		k.mu.Lock()
 		k.chosen, k.use, k.given = true, c, mark
 		k.mu.Unlock()
+		if k.c.Chose != nil {
+			k.c.Chose(ctx, c.number, mark)
+		}
 		return nil
 	}
 	return errors.Join(refused...)

@@ -48,8 +48,11 @@ func (s sink) Push(ctx context.Context, g rotator.Generation, v rotator.Secret) 
 		return fmt.Errorf("read back %s: it does not hold what was just written", k.c.File)
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.chosen, k.use = true, candidate{g.Number, v}
+	k.mu.Unlock()
+	if k.c.Chose != nil {
+		k.c.Chose(ctx, g.Number, "")
+	}
 	return nil
 }
 

@@ -49,8 +49,11 @@ type Course struct {
 	Live     int           `json:"alive_at_once"` // at most
 	Gaps     []Gap         `json:"gaps"`
 	Tightest time.Duration `json:"-"`                 // the least life that a required sink's token had left when its successor came
+	Left     float64       `json:"tightest_left"`     // the same in seconds
 	At       time.Time     `json:"tightest,omitzero"` // when that was; zero: nothing was replaced
-	Problem  string        `json:"problem,omitempty"` // the engine itself went wrong
+	Problem  string        `json:"problem,omitempty"` // the engine itself went wrong, or never made a token
+
+	Journal []rotator.Event `json:"-"` // what the engine told
 
 	calls map[int64]int // API calls by minute
 	lives []change
@@ -240,7 +243,8 @@ func (s *spectator) end() {
 
 // settle gathers what the journal and the API know in the end.
 func (c *Course) settle(w *World, before *rotator.Record) {
-	c.Creates = w.API.Creates
+	c.Left = c.Tightest.Seconds()
+	c.Creates, c.Journal = w.API.Creates, w.Store.Journal
 	converged, cause := map[int]time.Time{}, map[int]rotator.Cause{}
 	for _, ev := range w.Store.Journal {
 		switch ev.Kind {
@@ -269,6 +273,9 @@ func (c *Course) settle(w *World, before *rotator.Record) {
 		c.lives = append(c.lives, change{t.Created, 1}, change{life.Ends(), -1})
 	}
 	c.Live = highest(c.lives)
+	if len(c.Lives) == 0 && c.Problem == "" { // an empty sink is no dead one, but no user of it has a token
+		c.Problem = "no token is there, or made, in all that time"
+	}
 }
 
 // highest is the largest sum of changes at any instant.
@@ -320,25 +327,44 @@ func (b *Break) Length() time.Duration { return b.Until.Sub(b.From) }
 // grain is how exactly Worst measures.
 const grain = time.Minute
 
-// Worst looks for the shortest outages that break the entry, of the API and of each required sink: by
-// bisection over their length, beginning just before each of the rotations of course, the hardest
-// ones first, at most tries of them.
-func (f Forecast) Worst(ctx context.Context, course *Course, tries int) ([]Break, error) {
-	type at struct {
-		previous, created time.Time
-	}
-	var rotations []at
+// turn is a rotation.
+type turn struct {
+	previous, created time.Time
+}
+
+// rotations are those of a course whose token was made in it, too.
+func (f *Forecast) rotations(course *Course) (out []turn) {
 	for i := 1; i < len(course.Lives); i++ {
 		if l := course.Lives[i]; !l.Created.Before(f.From) && !course.Lives[i-1].Created.Before(f.From) {
-			rotations = append(rotations, at{course.Lives[i-1].Created, l.Created})
+			out = append(out, turn{course.Lives[i-1].Created, l.Created})
 		}
 	}
+	return out
+}
+
+// Worst looks for the shortest outages that break the entry, of the API and of each required sink: by
+// bisection over their length, beginning just before each of the rotations of course, the hardest
+// ones first, at most tries of them. It is the only thing that goes wrong then, whatever else does in course.
+func (f Forecast) Worst(ctx context.Context, course *Course, tries int) ([]Break, error) {
+	undisturbed := len(f.Outages) == 0 && len(f.Down) == 0
+	f.Record, f.Outages, f.Down = nil, nil, nil
+	rotations := f.rotations(course)
+	if !undisturbed || len(rotations) == 0 { // it rotates at other times, or later than one wanted to see
+		if enough := f.From.Add(2*f.Entry.Facts.Widest + f.Entry.Facts.Lifetime); f.Until.Before(enough) {
+			f.Until = enough
+		}
+		course, err := f.Run(ctx)
+		if err != nil {
+			return nil, err
+		}
+		rotations = f.rotations(course)
+	}
 	// What is special about a rotation is how long the token before it had to live.
-	slices.SortStableFunc(rotations, func(a, b at) int {
+	slices.SortStableFunc(rotations, func(a, b turn) int {
 		return cmp.Compare(b.created.Sub(b.previous), a.created.Sub(a.previous))
 	})
 	if n := len(rotations); n > tries { // the longest and the shortest, and some between them
-		picked := make([]at, 0, tries)
+		picked := make([]turn, 0, tries)
 		for i := range tries {
 			picked = append(picked, rotations[i*(n-1)/max(tries-1, 1)])
 		}
@@ -357,7 +383,6 @@ func (f Forecast) Worst(ctx context.Context, course *Course, tries int) ([]Break
 			start := r.created.Add(-time.Second)
 			breaks := func(length time.Duration) (bool, error) {
 				short := f
-				short.Record, short.Down = nil, nil
 				short.From, short.Until = r.previous, start.Add(length+f.Entry.Facts.Lifetime/8+time.Hour)
 				short.Outages = []Outage{{Place: place, Span: Span{start, start.Add(length)}}}
 				c, err := short.Run(ctx)
@@ -365,7 +390,10 @@ func (f Forecast) Worst(ctx context.Context, course *Course, tries int) ([]Break
 			}
 			good, bad := time.Duration(0), 2*f.Entry.Facts.Lifetime
 			if !b.From.IsZero() {
-				bad = b.Length() // only a shorter one is news
+				bad = b.Length() - grain // only a shorter one is news, and worth the search
+				if bad <= 0 {
+					break
+				}
 			}
 			if broken, err := breaks(bad); err != nil {
 				return nil, err

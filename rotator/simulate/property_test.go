@@ -26,6 +26,7 @@ var specs = []string{
 var zones = []string{
 	"UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Kathmandu", "Pacific/Apia",
 	"America/St_Johns", "Asia/Tehran", "Antarctica/Troll", "Europe/Dublin", "Pacific/Chatham", "America/Asuncion",
+	"Africa/Cairo", "Asia/Beirut", "America/Havana", "America/Santiago", "America/Nuuk", "Atlantic/Azores",
 }
 
 // drawn is an entry as anybody might declare it, and whether the check accepts it.

@@ -62,8 +62,8 @@ func (f Fault) String() string {
 	return [...]string{"none", "fail before", "fail after", "refuse", "limit", "narrow", "panic"}[f]
 }
 
-// ErrCut is what every call returns once the engine's process is dead.
-var ErrCut = errors.New("the process is dead")
+// errCut is what every call returns once the engine's process is dead.
+var errCut = errors.New("the process is dead")
 
 // errFault is an ordinary failure.
 var errFault = errors.New("simulated fault")
@@ -195,7 +195,7 @@ func (w *World) call(ctx context.Context, what string, do func(f Fault) error) e
 	if w.cutAt > 0 && w.calls+1 >= w.cutAt {
 		w.calls++
 		w.mu.Unlock()
-		return ErrCut
+		return errCut
 	}
 	w.calls++
 	f := w.faultAt[w.calls]
@@ -263,11 +263,14 @@ func (s *Store) Records(context.Context) ([]rotator.Record, error) {
 	return out, nil
 }
 
-// Record returns one record.
+// Record returns a copy of one record; nil where there is none.
 func (s *Store) Record(name string) *rotator.Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.records[name]
+	r, ok := s.records[name]
+	if !ok {
+		return nil
+	}
 	r = r.Clone()
 	return &r
 }
@@ -303,18 +306,25 @@ func (s *Store) Save(ctx context.Context, r *rotator.Record, told ...rotator.Eve
 }
 
 // Rename implements rotator.Store.
-func (s *Store) Rename(_ context.Context, r rotator.Record, to string, told rotator.Event) (rotator.Record, error) {
+func (s *Store) Rename(_ context.Context, all ...rotator.Renaming) ([]rotator.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, taken := s.records[to]; taken || s.records[r.Name].Version != r.Version {
-		return r, rotator.ErrConflict
+	for _, a := range all {
+		if _, taken := s.records[a.To]; taken || s.records[a.Record.Name].Version != a.Record.Version {
+			return nil, rotator.ErrConflict
+		}
 	}
-	delete(s.records, r.Name)
-	r.Name = to
-	r.Version++
-	s.records[to] = r.Clone()
-	s.Journal = append(s.Journal, told)
-	return r, nil
+	var out []rotator.Record
+	for _, a := range all {
+		delete(s.records, a.Record.Name)
+		r := a.Record.Clone()
+		r.Name = a.To
+		r.Version++
+		s.records[a.To] = r.Clone()
+		s.Journal = append(s.Journal, a.Told)
+		out = append(out, r)
+	}
+	return out, nil
 }
 
 // Intended implements rotator.Store.
