@@ -60,6 +60,10 @@ func (p *program) Tell(_ context.Context, changes []consumers.Change) (bool, err
 
 func (p *program) Taken(context.Context) (consumers.Outcome, error) { return p.outcome, nil }
 
+func (p *program) Check(context.Context) (string, error) { return "", nil }
+
+func (p *program) Timeout() time.Duration { return time.Minute }
+
 // scene is a world with a daemon and a program that it tells.
 type scene struct {
 	t *testing.T
@@ -86,10 +90,12 @@ func (s *scene) start(entries ...rotator.Entry) {
 
 func (s *scene) look() {
 	s.t.Helper()
-	t := consumers.Teller{Engine: s.p.Engine(), Now: s.w.Now, Consumers: func(string) consumers.Consumer { return &s.program }}
-	if err := t.Look(s.t.Context(), false); err != nil {
-		s.t.Fatal(err)
+	t := consumers.Teller{
+		Engine: s.p.Engine(), Now: s.w.Now, Failed: func(err error) { s.t.Error(err) },
+		Consumers: func(string) consumers.Consumer { return &s.program },
 	}
+	t.Look(s.t.Context(), false)
+	t.Wait()
 }
 
 // until runs the daemon to an instant, looking at consumers each minute.
@@ -138,25 +144,85 @@ func TestTellingOnceABatch(t *testing.T) {
 
 // While another token of the same program cannot be made, the first waits, but not for ever.
 func TestBatchWaitsALittle(t *testing.T) {
+	for late, other := range map[string]string{"a": "b", "b": "a"} {
+		t.Run(late, func(t *testing.T) {
+			s := begin(t, func(w *simulate.World) []rotator.Entry {
+				return []rotator.Entry{entry(w, "a", "bot"), entry(w, "b", "bot")}
+			})
+			s.w.Outage(func(call string) error {
+				if call == "push memory:"+late {
+					return errors.New("down")
+				}
+				return nil
+			})
+			if err := s.p.Run(start); err != nil {
+				t.Fatal(err)
+			}
+			s.look()
+			s.tells()
+			s.until(start.Add(2 * time.Minute))
+			s.tells(other + " 1")
+			s.w.Outage(nil)
+			s.until(start.Add(30 * time.Minute))
+			s.tells(late + " 1")
+		})
+	}
+}
+
+// Who is due at the same tick may stand behind the request limit, before anything is made for it: it
+// belongs to the batch all the same. What cannot be created at all does not.
+func TestBatchWaitsForWhoIsDue(t *testing.T) {
 	s := begin(t, func(w *simulate.World) []rotator.Entry {
-		return []rotator.Entry{entry(w, "a", "bot"), entry(w, "b", "bot")}
+		return []rotator.Entry{entry(w, "0", "bot"), entry(w, "a", "bot"), entry(w, "b"), entry(w, "c", "bot")}
 	})
+	asked := 0
 	s.w.Outage(func(call string) error {
-		if call == "push memory:b" {
+		switch call {
+		case "check memory:0":
 			return errors.New("down")
+		case "create":
+			asked++
+			s.look()
+			s.tells()
 		}
 		return nil
 	})
 	if err := s.p.Run(start); err != nil {
 		t.Fatal(err)
 	}
+	if asked != 3 {
+		t.Fatalf("%d creates", asked)
+	}
 	s.look()
-	s.tells()
-	s.until(start.Add(2 * time.Minute))
-	s.tells("a 1")
-	s.w.Outage(nil)
-	s.until(start.Add(30 * time.Minute))
-	s.tells("b 1")
+	s.tells("a 1, c 1")
+}
+
+// Tokens of one program that could not be told do not wait for the one that has most time: a token that
+// lives for a year is retried seldom, and another one may die meanwhile.
+func TestRetryOfTheFirstToBreak(t *testing.T) {
+	s := begin(t, func(w *simulate.World) []rotator.Entry {
+		short, long := entry(w, "short", "bot"), entry(w, "long", "bot")
+		short.Timing.Overlap, short.Timing.Margin = time.Hour, 30*time.Minute
+		long.Timing.Overlap = 200 * 24 * time.Hour
+		return []rotator.Entry{short, long}
+	})
+	s.until(start.Add(time.Minute))
+	s.tells("long 1, short 1")
+	s.err = errors.New("down")
+	for _, name := range []string{"long", "short"} {
+		s.w.Store.Ask(rotator.Ask{Entry: name, Than: 1, By: "me", At: s.w.Now()})
+		s.until(s.w.Now().Add(4 * time.Hour)) // the one of long is tried once an hour by now
+	}
+	retry := map[string]time.Time{}
+	for _, name := range []string{"long", "short"} {
+		retry[name] = s.w.Store.Record(name).Consumers[0].Retry.At
+	}
+	if !retry["short"].Before(retry["long"]) {
+		t.Fatalf("tried again at %v", retry)
+	}
+	s.err = nil
+	s.until(retry["short"].Add(time.Minute))
+	s.tells("long 2, short 2")
 }
 
 // What could not be told is told later, with the newest generation; the old token waits for it.
@@ -189,6 +255,22 @@ func TestOldTokenWaitsForTheConsumer(t *testing.T) {
 	}
 	if rep := s.report(); len(rep.Problems) > 0 {
 		t.Errorf("problems: %+v", rep.Problems)
+	}
+}
+
+// Who is left with a dead token is told each minute, also when nothing of that is known any more.
+func TestRetryOfWhoHasNothing(t *testing.T) {
+	s := begin(t, func(w *simulate.World) []rotator.Entry { return []rotator.Entry{entry(w, "a", "bot")} })
+	s.until(start.Add(time.Minute))
+	s.tells("a 1")
+	s.err = errors.New("down")
+	s.until(start.Add(3 * 24 * time.Hour))
+	r := s.w.Store.Record("a")
+	if r.Generation(1) != nil {
+		t.Fatal("generation 1 is still known")
+	}
+	if again := r.Consumers[0].Retry.At.Sub(s.w.Now()); again > 90*time.Second {
+		t.Errorf("it is told again after %s", again)
 	}
 }
 
@@ -228,8 +310,19 @@ func TestLostTellingIsRepeatedOnce(t *testing.T) {
 	s.tells("a 1")
 	s.outcome = consumers.Lost
 	s.start(entry(s.w, "a", "bot"))
-	s.until(start.Add(10 * time.Minute))
+	if err := s.p.Run(s.w.Now()); err != nil {
+		t.Fatal(err)
+	}
+	s.look()
 	s.tells("a 1")
+	s.outcome = consumers.Waiting
+	s.until(start.Add(5 * time.Minute))
+	if c := s.w.Store.Record("a").Consumers[0]; c.Taken == 1 {
+		t.Errorf("it waits, and is said to be taken: %+v", c)
+	}
+	s.outcome = consumers.Lost
+	s.until(start.Add(10 * time.Minute))
+	s.tells()
 	if c := s.w.Store.Record("a").Consumers[0]; c.Taken != 1 {
 		t.Errorf("it is not settled: %+v", c)
 	}
@@ -244,6 +337,9 @@ func TestNewConsumerStartsAtTheCurrentToken(t *testing.T) {
 	}
 	s.until(start.Add(5 * time.Minute))
 	s.tells()
+	if c := s.w.Store.Record("a").Consumers; len(c) != 1 || c[0].Told != 1 || c[0].Taken != 1 {
+		t.Errorf("known: %+v", c)
+	}
 	s.until(start.Add(15 * time.Hour))
 	s.tells("a 2")
 	if err := s.p.Load(entry(s.w, "a", "other")); err != nil {
@@ -261,7 +357,7 @@ func TestFlag(t *testing.T) {
 	dir := t.TempDir()
 	open := func(name consumers.Flag) consumers.Consumer {
 		t.Helper()
-		c, err := (consumers.Spec{Flag: &name}).Open(dir)
+		c, err := (consumers.Spec{Flag: &name}).Open("c", consumers.World{Flags: dir})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -310,15 +406,62 @@ func TestFlag(t *testing.T) {
 	}
 	outcome(c, consumers.Taken)
 
+	// So does the process that raised it: the folder may be another service's, and go with that.
+	tell(c)
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := open("bot").Tell(ctx, nil); err == nil || !strings.Contains(err.Error(), "folder "+dir+" does not exist") {
-		t.Errorf("without its folder: %v", err)
+	for what, c := range map[string]consumers.Consumer{"who raised it": c, "another process": open("bot")} {
+		want := "folder " + dir + " does not exist"
+		if got, err := c.Taken(ctx); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("without its folder, %s says %q, %v", what, got, err)
+		}
+		if _, err := c.Tell(ctx, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("without its folder, %s: %v", what, err)
+		}
 	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	outcome(c, consumers.Lost)
 	name := consumers.Flag("bot")
-	if _, err := (consumers.Spec{Flag: &name}).Open(""); err == nil || !strings.Contains(err.Error(), "RuntimeDirectory=") {
+	if _, err := (consumers.Spec{Flag: &name}).Open("c", consumers.World{}); err == nil || !strings.Contains(err.Error(), "RuntimeDirectory=") {
 		t.Errorf("without a folder of flags: %v", err)
+	}
+}
+
+// A look at a flag raises none, and says what would be in the way.
+func TestFlagCheck(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"up", "file"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string]string{
+		"down":     "a flag can be raised in " + dir,
+		"up":       "a flag can be raised in " + dir + "; it is up now, and waits for whoever takes it",
+		"none/bot": "folder " + dir + "/none does not exist: create it",
+		"file/bot": dir + "/file is no folder",
+	} {
+		f := consumers.Flag(filepath.Join(dir, path))
+		c, err := (consumers.Spec{Flag: &f}).Open("c", consumers.World{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		says, err := c.Check(t.Context())
+		if err != nil {
+			says = err.Error()
+			if _, err := c.Tell(t.Context(), nil); err == nil {
+				t.Errorf("%s: %s, and yet it is told", path, says)
+			}
+		}
+		if (err != nil) != strings.Contains(path, "/") || !strings.HasPrefix(says, want) || err == nil && says != want {
+			t.Errorf("%s: %q, want %q", path, says, want)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 2 {
+		t.Errorf("it left %v, %v", left, err)
 	}
 }
 

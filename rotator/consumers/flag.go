@@ -9,6 +9,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/rotatord/rotatord/rotator/field"
 )
@@ -30,6 +34,8 @@ func (f Flag) Validate(p field.Problems) {
 	switch s := string(f); {
 	case s == "":
 		p.Errorf("is empty: write the name of the service, like \"bot\" for bot.service, or an absolute path")
+	case strings.ContainsFunc(s, unicode.IsControl):
+		p.Errorf("holds a control character")
 	case strings.HasPrefix(s, "/"):
 		if filepath.Clean(s) != s || s == "/" {
 			p.Errorf("%q is no plain path of a file: write it without \"..\", \"//\" and a slash at its end", s)
@@ -57,10 +63,33 @@ func (f Flag) open(dir string) (Consumer, error) {
 	return &flag{path: path}, nil
 }
 
+// Timeout implements Consumer.
+func (*flag) Timeout() time.Duration { return quick }
+
+// Check implements Consumer: nothing is made.
+func (f *flag) Check(context.Context) (string, error) {
+	dir := filepath.Dir(f.path)
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", f.noFolder()
+	case err != nil:
+		return "", fmt.Errorf("look at the folder of flags: %w", err)
+	case !info.IsDir():
+		return "", fmt.Errorf("%s is no folder", dir)
+	}
+	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
+		return "", fmt.Errorf("create files in %s: %w (we run as uid %d)", dir, err, os.Geteuid())
+	}
+	if _, err := os.Lstat(f.path); err == nil {
+		return "a flag can be raised in " + dir + "; it is up now, and waits for whoever takes it", nil
+	}
+	return "a flag can be raised in " + dir, nil
+}
+
 type flag struct {
 	path string
-	seen bool // the folder was looked at by this process
-	lost bool // it is not the one of the process before
+	lost bool // the folder is not the one any more that it was raised in
 }
 
 // Tell implements Consumer. A flag that is there still says what is to be said: the token was in its
@@ -88,7 +117,7 @@ func (f *flag) Tell(_ context.Context, _ []Change) (bool, error) {
 }
 
 // Taken implements Consumer. A folder that went with a service that stopped, or with a boot, took
-// its flags along, and proves nothing.
+// its flags along, and proves nothing; also while we run, where it is another service's.
 func (f *flag) Taken(context.Context) (Outcome, error) {
 	if err := f.look(); err != nil {
 		return "", err
@@ -104,18 +133,15 @@ func (f *flag) Taken(context.Context) (Outcome, error) {
 	return Taken, nil
 }
 
-// look sees, once a process, whether the folder is the one of the process before.
+// look sees whether the folder is the one that the flag was raised in.
 func (f *flag) look() error {
-	if f.seen {
-		return nil
-	}
 	// A marker for each flag: they may be looked at one after another, and each must see it missing.
 	name := filepath.Join(filepath.Dir(f.path), marker+"-"+filepath.Base(f.path))
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	switch {
 	case errors.Is(err, fs.ErrExist):
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("folder %s does not exist: create it with mkdir -p (it is not created for you), or set RuntimeDirectory= in the systemd unit", filepath.Dir(f.path))
+		return f.noFolder()
 	case err != nil:
 		return fmt.Errorf("look at the folder of flags: %w (we run as uid %d, which must be able to create files in %s)", err, os.Geteuid(), filepath.Dir(f.path))
 	default:
@@ -124,6 +150,9 @@ func (f *flag) look() error {
 			return fmt.Errorf("look at the folder of flags: %w", err)
 		}
 	}
-	f.seen = true
 	return nil
+}
+
+func (f *flag) noFolder() error {
+	return fmt.Errorf("folder %s does not exist: create it with mkdir -p (it is not created for you), or set RuntimeDirectory= in the systemd unit", filepath.Dir(f.path))
 }
