@@ -1,5 +1,6 @@
-// Package monitor lets probes ask from outside how a daemon is: /healthz says whether it lives, and
-// /readyz whether it has begun to do its work. Both say why in their body.
+// Package monitor lets a daemon be looked at from outside. Probes ask how it is: /healthz says whether
+// it lives, and /readyz whether it has begun to do its work; both say why in their body. People see
+// every token on one page, programs the same facts in JSON, and Prometheus in metrics.
 package monitor
 
 import (
@@ -35,6 +36,12 @@ func (p *Pulse) Beat() {
 	p.last.Store(&now)
 }
 
+// Moved returns when the loop last moved, and how long ago that is.
+func (p *Pulse) Moved() (at time.Time, ago time.Duration) {
+	at = *p.last.Load()
+	return at, max(0, p.now().Sub(at))
+}
+
 // Within returns an error when the loop has not moved for longer than bound.
 func (p *Pulse) Within(bound time.Duration) error {
 	if still := p.now().Sub(*p.last.Load()); still > bound {
@@ -49,8 +56,18 @@ type Health struct {
 	Ready func() (note string, err error)
 }
 
-// Handler answers probes: 200 and "ok", or 503 and the reason.
-func Handler(h Health) http.Handler {
+// Site is what a daemon shows of itself. Probes are for everybody; whoever may see the rest is said by
+// Access, which is asked each time.
+type Site struct {
+	Health  Health
+	Metrics http.Handler                          // nil: there are none
+	Facts   func(context.Context) (*Facts, error) // the page, and /api/status.json; nil: there is neither
+	Access  func() Access                         // nil: nobody may see the rest
+}
+
+// Handler answers probes with 200 and "ok", or 503 and the reason, and shows the rest to who may see it.
+func Handler(s Site) http.Handler {
+	h := s.Health
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, "", h.Live())
@@ -59,6 +76,20 @@ func Handler(h Health) http.Handler {
 		note, err := h.Ready()
 		answer(w, note, errors.Join(h.Live(), err))
 	})
+	rest := http.NewServeMux()
+	if s.Metrics != nil {
+		rest.Handle("GET /metrics", s.Metrics)
+	}
+	if s.Facts != nil {
+		p := newPage(s.Facts)
+		rest.HandleFunc("GET /{$}", p.document)
+		rest.HandleFunc("GET /api/status.json", p.status)
+	}
+	access := s.Access
+	if access == nil {
+		access = func() Access { return Access{} }
+	}
+	mux.Handle("/", guard(access, rest))
 	return mux
 }
 

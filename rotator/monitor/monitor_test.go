@@ -43,7 +43,9 @@ func serve(t *testing.T, network, address string, h monitor.Health) string {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error)
-	go func() { done <- monitor.Serve(ctx, l, monitor.Handler(h), slog.New(slog.DiscardHandler)) }()
+	go func() {
+		done <- monitor.Serve(ctx, l, monitor.Handler(monitor.Site{Health: h, Access: func() monitor.Access { return monitor.Access{Local: true} }}), slog.New(slog.DiscardHandler))
+	}()
 	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
@@ -96,7 +98,7 @@ func TestProbes(t *testing.T) {
 		{true, true, "/readyz", 200, "ok: 2 tokens"},
 		{false, true, "/healthz", 503, "it hangs"},
 		{false, true, "/readyz", 503, "it hangs"}, // what hangs does no work
-		{true, true, "/", 404, "404 page not found"},
+		{true, true, "/elsewhere", 404, "404 page not found"},
 	} {
 		live.Store(tc.live)
 		ready.Store(tc.ready)
