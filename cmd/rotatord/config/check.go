@@ -24,7 +24,8 @@ import (
 type checker struct {
 	o     Options
 	files []*file
-	docs  []document // of each file
+	docs  []document        // of each file
+	views map[*file][]*file // of each file: its sets, row by row
 	c     *Config
 
 	owner    map[string]*file // top-level block: the file that has it
@@ -46,6 +47,7 @@ type tokenRef struct {
 	block    *tokenBlock
 	defaults *file // where it gets from what it does not say itself; nil: nowhere
 	token    Token
+	unproven bool // the proof of its timing failed
 }
 
 // at is a path below the token's own.
@@ -67,9 +69,24 @@ type proof struct {
 }
 
 var (
-	nameShape     = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
+	nameShape = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
+	hostShape = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?)*$`)
+	// What is shown on one line has no line breaks, and nothing that a terminal takes for an order. A
+	// description may be longer than a line, and is joined.
+	lineShape     = regexp.MustCompile(`^[^\x00-\x1f\x7f-\x9f]*$`)
+	proseShape    = regexp.MustCompile(`^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$`)
 	instanceShape = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 )
+
+const (
+	notOneLine = "must be one line, without control characters"
+	notProse   = "must hold no control characters but line breaks"
+)
+
+// turns reports whether a text breaks lines in Unicode's way, or turns the direction of what follows.
+func turns(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return unicode.In(r, unicode.Zl, unicode.Zp, unicode.Bidi_Control) })
+}
 
 func (k *checker) run() {
 	k.owner = map[string]*file{}
@@ -77,6 +94,8 @@ func (k *checker) run() {
 	k.inherits = map[string]bool{}
 	k.schedules = map[[2]string]parsed{}
 	k.proofs = map[string]proof{}
+	k.views = map[*file][]*file{}
+	defer k.gather()
 
 	readable := k.files[:0:0]
 	for _, f := range k.files {
@@ -103,8 +122,15 @@ func (k *checker) run() {
 		k.instance(f, &k.docs[i])
 		k.api(f, &k.docs[i])
 		k.daemon(f, &k.docs[i])
+		k.monitor(f, &k.docs[i])
 		k.vaults(f, &k.docs[i])
 		k.consumers(f, &k.docs[i])
+		k.notify(f, &k.docs[i])
+	}
+	for i, f := range k.files {
+		if k.views[f] = f.expand(k.docs[i].Sets); f.root == nil {
+			return
+		}
 	}
 	k.readDefaults()
 	k.list(whole)
@@ -137,7 +163,7 @@ func say(f *file, check func(p field.Problems)) {
 
 // blocks finds the one file that holds each block.
 func (k *checker) blocks() {
-	for _, block := range []string{"instance", "api", "management", "daemon", "vault", "vaults", "consumers", "defaults"} {
+	for _, block := range []string{"instance", "api", "management", "daemon", "monitor", "vault", "vaults", "consumers", "notify", "defaults"} {
 		for _, f := range k.files {
 			if !f.has(block) {
 				continue
@@ -249,12 +275,6 @@ func (k *checker) daemon(f *file, d *document) {
 		if r := k.c.Daemon.Retention; r > 0 && r < 24*time.Hour {
 			p.At("retention").Errorf("%s is too short to see what happened yesterday: use at least 1d", field.FormatDuration(r))
 		}
-		if b.Listen != nil {
-			k.c.Daemon.Listen = *b.Listen
-			if why := badListen(*b.Listen); why != "" {
-				p.At("listen").Errorf("%q is no address to listen on: %s (write it like 127.0.0.1:9090)", *b.Listen, why)
-			}
-		}
 		if b.Fuse != nil {
 			for _, limit := range []struct {
 				key   string
@@ -275,6 +295,51 @@ func (k *checker) daemon(f *file, d *document) {
 			}
 		}
 	})
+}
+
+func (k *checker) monitor(f *file, d *document) {
+	b := d.Monitor
+	if k.owner["monitor"] != f || b == nil {
+		return
+	}
+	m := &k.c.Monitor
+	m.Insecure = b.Insecure
+	say(f, func(p field.Problems) {
+		p = p.At("monitor")
+		if b.Token != nil {
+			b.Token.Validate(p.At("token"))
+			m.Token = *b.Token
+			m.Token.File = field.Absolute(f.dir, m.Token.File)
+			if b.Insecure {
+				p.At("insecure").Errorf("lets everybody look, and token only who has it: remove one of them")
+			}
+		}
+		for i, name := range b.Hosts {
+			if !hostShape.MatchString(name) {
+				p.At("hosts", i).Errorf("%q must be a host's name alone, like rotatord.example.com: no https://, no port", name)
+			}
+			m.Hosts = append(m.Hosts, strings.ToLower(name))
+		}
+		if b.Listen == nil {
+			return
+		}
+		m.Listen = *b.Listen
+		if why := badListen(m.Listen); why != "" {
+			p.At("listen").Errorf("%q is no address to listen on: %s (write it like 127.0.0.1:9090)", m.Listen, why)
+		} else if b.Token == nil && !b.Insecure && reachable(m.Listen) {
+			p.At("listen").Warnf("others can reach %s: it answers /healthz and /readyz alone there; the page and the metrics need a token (monitor.token), or insecure: true", m.Listen)
+		}
+	})
+}
+
+// reachable reports whether an address is surely another one than this machine's own.
+func reachable(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if host == "" || err != nil {
+		return err == nil
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && !ip.IsLoopback()
 }
 
 // positive returns what was given, or the default; 0 is no way to switch any of these off.
@@ -316,9 +381,7 @@ func (k *checker) vaults(f *file, d *document) {
 			v := d.Vaults[name]
 			say(f, func(p field.Problems) {
 				p = p.At("vaults", name)
-				if !nameShape.MatchString(name) {
-					p.Errorf("the name %q must consist of a-z, 0-9, \".\", \"_\" and \"-\", and begin with a letter or digit", name)
-				}
+				wellNamed(p, name)
 				v.Validate(p)
 			})
 			v.Resolve(f.dir)
@@ -380,6 +443,9 @@ func (k *checker) common(p field.Problems, b, inherited common) {
 	oneOf(p.At("on_remove"), b.OnRemove, string(rotator.RemoveExpire), string(rotator.RemoveRevoke))
 	if b.Was != nil {
 		slug(p.At("was"), *b.Was)
+	}
+	if b.Description != nil && (!proseShape.MatchString(*b.Description) || turns(*b.Description)) {
+		p.At("description").Errorf("%q "+notProse, *b.Description)
 	}
 }
 
@@ -446,6 +512,15 @@ func oneOf(p field.Problems, given *string, known ...string) {
 	p.Errorf("%q is none of %s%s", *given, strings.Join(known, ", "), hint)
 }
 
+// wellNamed reports whether a key of a mapping can be a name, and says so where it cannot.
+func wellNamed(p field.Problems, name string) bool {
+	if nameShape.MatchString(name) {
+		return true
+	}
+	p.Errorf("the name %q must consist of a-z, 0-9, \".\", \"_\" and \"-\", and begin with a letter or digit", name)
+	return false
+}
+
 func slug(p field.Problems, s string) {
 	switch {
 	case s == "":
@@ -471,25 +546,28 @@ func (k *checker) schedule(spec, zone string) parsed {
 // list collects the tokens of all files.
 func (k *checker) list(whole bool) {
 	var first *file
+	sets := false // what is wrong with them, they say themselves
 	for i, f := range k.files {
-		if !f.has("tokens") {
-			continue
-		}
-		if first == nil {
+		sets = sets || f.has("sets")
+		if f.has("tokens") && first == nil {
 			first = f
 		}
 		for j := range k.docs[i].Tokens {
-			r := &tokenRef{f: f, path: []any{"tokens", j}, block: &k.docs[i].Tokens[j], defaults: k.owner["defaults"]}
-			if f.sound("tokens", j, "name") {
-				r.token.Name = r.block.Name
+			k.declare(f, []any{"tokens", j}, &k.docs[i].Tokens[j])
+		}
+		for _, v := range k.views[f] {
+			generic := v.view.generic()
+			for j := range v.view.tokens {
+				r := k.declare(v, []any{"sets", v.view.set, "tokens", j}, &v.view.tokens[j])
+				r.token.Row, r.token.generic = v.view.row, generic
+				if l := f.locate(append(slices.Clip(r.path), "name")); len(l.rest) == 0 {
+					r.token.Template = l.node.Value
+				}
 			}
-			l := f.locate([]any{"tokens", j})
-			r.token.File = f.name
-			r.token.Line, _ = l.position()
-			k.tokens = append(k.tokens, r)
 		}
 	}
 	switch {
+	case sets:
 	case first == nil && whole:
 		say(k.files[0], func(p field.Problems) {
 			p.At("tokens").Errorf("is missing: list the tokens that should exist")
@@ -501,12 +579,24 @@ func (k *checker) list(whole bool) {
 	}
 }
 
+// declare adds a token.
+func (k *checker) declare(f *file, path []any, block *tokenBlock) *tokenRef {
+	r := &tokenRef{f: f, path: path, block: block, defaults: k.owner["defaults"]}
+	if f.sound(append(slices.Clip(path), "name")...) {
+		r.token.Name = block.Name
+	}
+	r.token.File = f.name
+	r.token.Line, _ = f.locate(path).position()
+	k.tokens = append(k.tokens, r)
+	return r
+}
+
 // ref names a token for a message about another one in f.
 func (r *tokenRef) ref(f *file, path ...any) string {
 	full := r.at(path...)
 	_, where := r.f.describe(full, "")
 	line, _ := r.f.locate(full).position()
-	if r.f != f {
+	if r.f.name != f.name {
 		return fmt.Sprintf("%s (%s:%d)", where, r.f.name, line)
 	}
 	return fmt.Sprintf("%s (line %d)", where, line)
@@ -649,6 +739,7 @@ func (k *checker) timing(r *tokenRef) {
 	// A default that goes wrong only follows from a value that is wrong as it was written.
 	follows := slices.ContainsFunc(pr.problems, written)
 	for _, problem := range pr.problems {
+		r.unproven = r.unproven || !problem.Warning
 		if !follows || written(problem) {
 			k.blame(r, problem)
 		}
@@ -728,7 +819,7 @@ func (k *checker) load() {
 	}
 	entries := make([]rotator.Entry, 0, len(refs))
 	for _, r := range refs {
-		if r.token.Timing.Schedule == nil || r.token.Facts.Lifetime <= 0 || k.byName[r.token.Name] != r {
+		if r.token.Timing.Schedule == nil || r.token.Facts.Lifetime <= 0 || r.unproven || k.byName[r.token.Name] != r {
 			return // there is something to mend before this can be told
 		}
 		entries = append(entries, k.c.entry(&r.token))

@@ -23,6 +23,7 @@ import (
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/consumers"
 	"github.com/rotatord/rotatord/rotator/field"
+	"github.com/rotatord/rotatord/rotator/notify"
 	"github.com/rotatord/rotatord/sinks"
 	"github.com/rotatord/rotatord/sinks/vaultkv"
 )
@@ -42,11 +43,13 @@ type Config struct {
 	Instance string // "" where the file names none
 	API      API
 	Daemon   Daemon
+	Monitor  Monitor
 	Vault    *vaultkv.Connection           // of sinks that name no other; nil where the file does not say
 	Vaults   map[string]vaultkv.Connection // by name
 	Tokens   []Token
 
 	Consumers map[string]consumers.Spec // by name
+	Notify    map[string]notify.Target  // by name
 
 	// Management is rotatord's own token.
 	Management Management
@@ -69,8 +72,15 @@ type Daemon struct {
 	ReadBack  time.Duration // how often every sink is read back
 	Settle    time.Duration // how long the API may need to agree with itself
 	Retention time.Duration // how long history is kept
-	Listen    string        // host:port of the page and the metrics; "" for none
 	Fuse      Fuse
+}
+
+// Monitor is how the daemon is looked at.
+type Monitor struct {
+	Listen   string          // host:port; "" for none
+	Token    field.SecretRef // who shows it may look; zero where the file does not say
+	Insecure bool            // whoever can reach the address may look
+	Hosts    []string        // names by which browsers reach the address, in lower case
 }
 
 // Fuse raises the limits of creates above those that follow from an entry's schedule. 0 leaves
@@ -108,8 +118,12 @@ type Token struct {
 	Consumers   []string // names
 	Sinks       []Sink
 
-	File string // where it stands
-	Line int
+	File     string // where it stands
+	Line     int
+	Row      string // the row of the set that it comes from; "" where it stands by itself
+	Template string // its name there, with the variables
+
+	generic *strings.Replacer // puts the variables back; nil outside of a set
 }
 
 // Sink is one sink of a token.
@@ -130,6 +144,13 @@ type Source struct {
 	Files []Text `json:"files"`
 
 	ignored []Problem
+	dir     string // what relative paths start from; "": each file's own folder
+}
+
+// In returns s as if its files stood in the folder dir: relative paths in them start there.
+func (s Source) In(dir string) Source {
+	s.dir = dir
+	return s
 }
 
 // Text is one file of a configuration.
@@ -139,7 +160,7 @@ type Text struct {
 }
 
 // Load reads a file, or every *.yaml of a folder in the order of their names. In a folder, each
-// block but version and tokens stands in one file only; tokens are joined.
+// block but version, tokens and sets stands in one file only; tokens and sets are joined.
 //
 // The Config is nil unless it is accepted as a whole; the Problems may hold warnings then. The
 // error says that something could not be read at all; problems are no error.
@@ -182,15 +203,20 @@ func Read(path string) (Source, error) {
 
 // Parse reads what the files say, as Load does.
 func (s Source) Parse(o Options) (*Config, Problems) {
-	files := make([]*file, 0, len(s.Files))
-	for _, f := range s.Files {
-		files = append(files, parse(f.Name, filepath.Dir(f.Name), []byte(f.Text)))
-	}
-	c, problems := build(files, s.ignored, o)
+	c, problems := build(s.parse(), s.ignored, o)
 	if c != nil {
 		c.Hash, c.Source = s.Hash(), s
 	}
 	return c, problems
+}
+
+// parse reads every file up to its tree.
+func (s Source) parse() []*file {
+	files := make([]*file, 0, len(s.Files))
+	for _, f := range s.Files {
+		files = append(files, parse(f.Name, cmp.Or(s.dir, filepath.Dir(f.Name)), []byte(f.Text)))
+	}
+	return files
 }
 
 // Hash tells two sources apart: another one means that something was edited.
@@ -258,6 +284,9 @@ func list(dir string) (names []string, ignored []Problem, err error) {
 // read reads one file, but not more of it than parse accepts.
 func read(name string) ([]byte, error) {
 	st, err := os.Stat(name)
+	if to, nolink := os.Readlink(name); nolink == nil && errors.Is(err, fs.ErrNotExist) { // the name itself is there, as ls shows
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("is a link to %q: %w", to, fs.ErrNotExist)}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -354,18 +383,23 @@ func (f Fuse) raise(facts rotator.Facts) rotator.Facts {
 
 // build checks files together. Nothing is kept of them unless all of it is right.
 func build(files []*file, ignored []Problem, o Options) (*Config, Problems) {
+	k, problems := check(files, ignored, o)
+	if problems.Errors() > 0 {
+		return nil, problems
+	}
+	return k.c, problems
+}
+
+// check looks at files together, and gathers all that is wrong with them.
+func check(files []*file, ignored []Problem, o Options) (*checker, Problems) {
 	k := &checker{o: o, files: files, c: &Config{}}
 	k.run()
 	all := slices.Clone(ignored)
 	for _, f := range files {
 		for _, p := range f.problems {
-			p.Source = cmp.Or(p.Source, f.source(p.Line))
+			p.Source, p.SourceFrom = f.source(p.Line, p.Column)
 			all = append(all, p)
 		}
 	}
-	problems := arrange(all, files)
-	if problems.Errors() > 0 {
-		return nil, problems
-	}
-	return k.c, problems
+	return k, arrange(all, files)
 }

@@ -22,21 +22,20 @@ func (k *checker) consumers(f *file, d *document) {
 		sound := true
 		say(f, func(p field.Problems) {
 			p = p.At("consumers", name)
-			if !nameShape.MatchString(name) {
-				p.Errorf("the name %q must consist of a-z, 0-9, \".\", \"_\" and \"-\", and begin with a letter or digit", name)
-			}
+			wellNamed(p, name)
 			spec.Validate(p)
+			f.concealWebhook("consumers", name, "http")
 			if sound = len(p.List()) == 0; !sound {
 				return
 			}
-			if other, taken := first[spec.Place()]; taken {
+			if other, taken := first[spec.Place()]; taken && spec.Place() != "" {
 				p.Errorf("is told in the same way as %q: one of them would take what is meant for the other", other)
 			}
 		})
 		if sound {
 			first[spec.Place()] = name
 		}
-		k.c.Consumers[name] = spec
+		k.c.Consumers[name] = spec.Resolve(f.dir)
 	}
 }
 
@@ -82,7 +81,7 @@ func (c *Config) consumersOf(t *Token) []rotator.Consumer {
 	var out []rotator.Consumer
 	for _, name := range t.Consumers {
 		if !slices.ContainsFunc(out, func(c rotator.Consumer) bool { return c.Name == name }) {
-			out = append(out, rotator.Consumer{Name: name, Title: c.Consumers[name].Title()})
+			out = append(out, rotator.Consumer{Name: name, Title: c.Consumers[name].Title(name)})
 		}
 	}
 	return out

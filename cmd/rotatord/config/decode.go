@@ -41,7 +41,7 @@ func (d *decoder) errorf(key, value *yaml.Node, at []any, format string, args ..
 	text := fmt.Sprintf(format, args...)
 	p := Problem{File: d.f.name, Severity: Error, Message: mask(text)}
 	p.Line, p.Column = location{key: key, value: value}.position()
-	p.Path, p.Where = d.f.describe(at, text)
+	p.Path, p.Where = d.f.told(at, text)
 	d.f.problems = append(d.f.problems, p)
 }
 
@@ -72,6 +72,9 @@ func (d *decoder) value(key, n *yaml.Node, v reflect.Value, at []any) {
 			return
 		}
 	}
+	if d.f.view != nil && d.f.broken[n] {
+		return // a string whose variables have no values
+	}
 	t := v.Type()
 	switch tag := n.ShortTag(); {
 	case n.Style&yaml.TaggedStyle != 0 && tag != "!!str":
@@ -89,7 +92,8 @@ func (d *decoder) value(key, n *yaml.Node, v reflect.Value, at []any) {
 		v.Set(reflect.New(t.Elem()))
 		v, t = v.Elem(), t.Elem()
 	}
-	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+	either := t == reflect.TypeFor[field.URL]() && n.Kind == yaml.MappingNode // as text, or a reference
+	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok && !either {
 		d.text(key, use, n, u, t, at)
 		return
 	}
@@ -120,6 +124,9 @@ func (d *decoder) value(key, n *yaml.Node, v reflect.Value, at []any) {
 	case reflect.Slice:
 		if n.Kind != yaml.SequenceNode {
 			mismatch()
+			return
+		}
+		if t == reflect.TypeFor[templates]() {
 			return
 		}
 		// A broken item keeps its place, so that the index of each item is the file's.
@@ -173,7 +180,7 @@ func (d *decoder) text(key, use, n *yaml.Node, u encoding.TextUnmarshaler, t ref
 func (d *decoder) mapping(parent, n *yaml.Node, v reflect.Value, at []any) {
 	fields := map[string]reflect.Value{}
 	keys(v, fields)
-	secret := v.Type() == reflect.TypeFor[field.SecretRef]()
+	secret := v.Type() == reflect.TypeFor[field.SecretRef]() || v.Type() == reflect.TypeFor[field.URL]()
 	d.pairs(n, at, func(k, value *yaml.Node) {
 		name := target(k).Value
 		to, ok := fields[name]
@@ -250,6 +257,8 @@ func expected(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[field.Duration]():
 		return "a duration like 90s, 36h or 7d"
+	case t == reflect.TypeFor[field.URL]():
+		return "a URL, or a reference to one like {file: PATH}"
 	case t == reflect.TypeFor[instant]():
 		return "an instant like 2027-01-31 or 2027-01-31T08:00:00Z"
 	case t == reflect.TypeFor[field.Mode]():
@@ -299,6 +308,8 @@ func foundFor(n *yaml.Node, t reflect.Type) string {
 	switch {
 	case t.Kind() == reflect.String && n.Kind == yaml.ScalarNode:
 		what += " (put it in quotes)"
+	case t.Kind() == reflect.String && n.Kind == yaml.MappingNode && len(n.Content) == 2 && n.Style&yaml.FlowStyle != 0 && n.Content[1].ShortTag() == "!!null":
+		what += fmt.Sprintf(" (a variable stands in quotes: \"{%s}\")", n.Content[0].Value)
 	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.String && n.Kind == yaml.ScalarNode:
 		what += " (write even a single one as a list: [one])"
 	case t.Kind() == reflect.Int && n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str":

@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -19,6 +20,9 @@ import (
 // maxSize is far more than any list of tokens needs: a larger file is another file.
 const maxSize = 4 << 20
 
+// maxSource is how many characters of a line a problem shows.
+const maxSource = 1000
+
 // file is one YAML file and what is known of its places.
 type file struct {
 	name  string // as problems name it
@@ -27,10 +31,14 @@ type file struct {
 	root  *yaml.Node // the top mapping; nil where the text has none
 
 	hide     map[int][]span      // by line: what is not shown
+	runes    map[int][]rune      // lines, by their characters
+	shown    map[int][]rune      // and as they may be shown
 	broken   map[*yaml.Node]bool // values that are wrong in themselves
 	missed   map[missedKey]bool  // keys that an unknown key was probably meant to be
 	mistaken map[*yaml.Node]bool // mappings with an unknown key
 	problems []Problem
+
+	view *view // what a set makes of one row; nil: the file as it is written
 }
 
 type missedKey struct {
@@ -46,6 +54,8 @@ func parse(name, dir string, text []byte) *file {
 	f := &file{
 		name: name, dir: dir,
 		hide:     map[int][]span{},
+		runes:    map[int][]rune{},
+		shown:    map[int][]rune{},
 		broken:   map[*yaml.Node]bool{},
 		missed:   map[missedKey]bool{},
 		mistaken: map[*yaml.Node]bool{},
@@ -71,7 +81,7 @@ func parse(name, dir string, text []byte) *file {
 	if err != nil {
 		return whole("%v", err)
 	}
-	var doc, second yaml.Node
+	var doc yaml.Node
 	switch err := loader.Load(&doc); {
 	case errors.Is(err, io.EOF) || err == nil && empty(&doc):
 		return whole("is empty: it needs at least \"version: 1\" and a list of tokens")
@@ -79,11 +89,18 @@ func parse(name, dir string, text []byte) *file {
 		f.syntax(err)
 		return f
 	}
-	switch err := loader.Load(&second); {
-	case err == nil:
-		f.at(second.Line, second.Column, "a second document begins here: only one is read, so everything must stand in the first")
-	case !errors.Is(err, io.EOF):
-		f.syntax(err)
+	for {
+		var more yaml.Node
+		err := loader.Load(&more)
+		switch {
+		case err == nil && empty(&more):
+			continue // a --- after the last line begins a document, too
+		case err == nil:
+			f.at(more.Line, more.Column, "a second document begins here: only one is read, so everything must stand in the first")
+		case !errors.Is(err, io.EOF):
+			f.syntax(err)
+		}
+		break
 	}
 	f.root = doc.Content[0]
 	if f.root.Kind != yaml.MappingNode {
@@ -136,6 +153,9 @@ func (f *file) syntax(err error) {
 		rest = string(r[column-1:])
 	}
 	switch {
+	case unquoted.MatchString(text) && line == e.Mark.Line:
+		column = utf8.RuneCountInString(text[:unquoted.FindStringSubmatchIndex(text)[2]]) + 1
+		what = "a value that begins with a variable must be in quotes"
 	case strings.Contains(indent, "\t"):
 		column = strings.Index(indent, "\t") + 1
 		what = "a tab: YAML is indented with blanks only"
@@ -149,6 +169,8 @@ func (f *file) syntax(err error) {
 		what = "a value that begins with * must be in quotes"
 	case e.ContextMsg == "while scanning an anchor":
 		what = "a value that begins with & must be in quotes"
+	case strings.HasPrefix(what, "did not find expected ',' or") && inside.MatchString(rest):
+		what = "within brackets, a value with a variable must be in quotes"
 	case strings.HasPrefix(what, "did not find expected ',' or"):
 		what = fmt.Sprintf("expected a comma, or the end of what is opened on line %d: is a bracket missing?", e.ContextMark.Line)
 	case strings.HasPrefix(what, "did not find expected node content"):
@@ -167,6 +189,12 @@ func (f *file) syntax(err error) {
 	f.at(line, column, "no valid YAML: %s", what)
 }
 
+// unquoted finds {key}-bot, which YAML takes for a mapping and something behind it.
+var unquoted = regexp.MustCompile(`(?:[:,\[]|^\s*-) +(\{[a-z][a-z0-9_]*\}[^\s,}\]])`)
+
+// inside finds what is left of bot-{key} where the parser stumbles over it.
+var inside = regexp.MustCompile(`^\{[a-z][a-z0-9_]*\}`)
+
 func firstRune(s string) string {
 	r, n := utf8.DecodeRuneInString(s)
 	if n == 0 {
@@ -183,20 +211,41 @@ func (f *file) at(line, column int, format string, args ...any) {
 	})
 }
 
-// source returns a line as it may be shown: as wide as it is, so that columns stay right.
-func (f *file) source(line int) string {
-	if line < 1 || line > len(f.lines) {
-		return ""
+// characters returns a line by its characters: a file that a program wrote may be a single line, in
+// which many things are wrong.
+func (f *file) characters(line int) []rune {
+	r, ok := f.runes[line]
+	if !ok {
+		r = []rune(f.lines[line-1])
+		f.runes[line] = r
 	}
-	r := []rune(f.lines[line-1])
-	for _, hidden := range f.hide[line] {
-		for i := hidden.from; i < min(hidden.to, len(r)); i++ {
-			if r[i] != '\t' {
-				r[i] = '*'
+	return r
+}
+
+// source returns a line as it may be shown: as wide as it is, so that columns stay right. Of a very
+// long one it returns what is around a column, and the column that this begins at.
+func (f *file) source(line, column int) (text string, from int) {
+	if line < 1 || line > len(f.lines) {
+		return "", 0
+	}
+	r, ok := f.shown[line]
+	if !ok {
+		r = slices.Clone(f.characters(line))
+		for _, hidden := range f.hide[line] {
+			for i := hidden.from; i < min(hidden.to, len(r)); i++ {
+				if r[i] != '\t' {
+					r[i] = '*'
+				}
 			}
 		}
+		r = []rune(mask(string(r)))
+		f.shown[line] = r
 	}
-	return mask(string(r))
+	if len(r) <= maxSource {
+		return string(r), 0
+	}
+	at := min(max(0, column-1-maxSource/2), len(r)-maxSource)
+	return string(r[at : at+maxSource]), at + 1
 }
 
 // span is a part of a line, in characters from 0.
@@ -222,7 +271,7 @@ func (f *file) conceal(n *yaml.Node) {
 	if n.Line < 1 || n.Line > len(f.lines) {
 		return
 	}
-	r := []rune(f.lines[n.Line-1])
+	r := f.characters(n.Line)
 	from, to := n.Column-1, len(r) // where the end is not found, to the line's
 	width := utf8.RuneCountInString(n.Value)
 	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
@@ -233,6 +282,16 @@ func (f *file) conceal(n *yaml.Node) {
 		to = end
 	}
 	f.hide[n.Line] = append(f.hide[n.Line], span{max(from, 0), to})
+}
+
+// concealWebhook keeps what may hold a key out of every excerpt: the URL of a block, and its headers.
+func (f *file) concealWebhook(path ...any) {
+	for _, key := range []string{"url", "headers"} {
+		l := f.locate(join(path, key))
+		if len(l.rest) == 0 && (l.node.Kind != yaml.MappingNode || key == "headers") {
+			f.conceal(l.node)
+		}
+	}
 }
 
 // report adds a problem that was found at a path, unless it only follows from another one.
@@ -246,7 +305,7 @@ func (f *file) report(p field.Problem) {
 		out.Severity = Warning
 	}
 	out.Line, out.Column = l.position()
-	out.Path, out.Where = f.describe(p.Path, p.Text)
+	out.Path, out.Where = f.told(p.Path, p.Text)
 	f.problems = append(f.problems, out)
 }
 
@@ -378,6 +437,14 @@ func child(n *yaml.Node, step any) (key, value *yaml.Node) {
 }
 
 var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// told is describe for a problem's own place: a view's are told at the template.
+func (f *file) told(path []any, text string) (exact, where string) {
+	if f.view != nil {
+		f = f.view.base
+	}
+	return f.describe(path, text)
+}
 
 // describe writes a path for programs, and for people with the names of the items on the way. An
 // item that the text begins with needs no index.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -55,8 +56,11 @@ daemon:
   read_back: 1h
   settle: 30s
   retention: 1w
-  listen: 127.0.0.1:9090
   fuse: {creates_per_day: 50, live: 30}
+monitor:
+  listen: 10.0.0.5:9090
+  token: {file: secrets/monitor}
+  hosts: [Rotatord.Example.com]
 consumers: {bot: {flag: bot}, report: {flag: /run/flags/report}}
 defaults:
   scopes: [knowledge:read]
@@ -103,9 +107,14 @@ tokens:
 	}
 	if want := (Daemon{
 		ReadBack: time.Hour, Settle: 30 * time.Second, Retention: 7 * 24 * time.Hour,
-		Listen: "127.0.0.1:9090", Fuse: Fuse{CreatesPerDay: 50, Live: 30},
+		Fuse: Fuse{CreatesPerDay: 50, Live: 30},
 	}); c.Daemon != want {
 		t.Errorf("daemon: %+v", c.Daemon)
+	}
+	if want := (Monitor{
+		Listen: "10.0.0.5:9090", Token: field.SecretRef{File: "/etc/rotatord/secrets/monitor"}, Hosts: []string{"rotatord.example.com"},
+	}); !reflect.DeepEqual(c.Monitor, want) {
+		t.Errorf("monitor: %+v", c.Monitor)
 	}
 	entries, err := c.Entries(openNowhere, rotator.Outlet{})
 	if err != nil {
@@ -171,6 +180,9 @@ tokens:
 	}
 	if want := (Daemon{ReadBack: 15 * time.Minute, Settle: 10 * time.Second, Retention: 400 * 24 * time.Hour}); c.Daemon != want {
 		t.Errorf("daemon: %+v", c.Daemon)
+	}
+	if !reflect.DeepEqual(c.Monitor, Monitor{}) {
+		t.Errorf("monitor: %+v", c.Monitor)
 	}
 	token := c.Tokens[0]
 	if token.Timing.Overlap != 48*time.Hour || token.Timing.Margin != 12*time.Hour || token.Timing.Jitter != 5*time.Minute || token.Timing.Lifetime != 0 {
@@ -295,7 +307,7 @@ func TestUnreadable(t *testing.T) {
 		"none.yaml": "no such file",
 		"pipe":      "no regular file",
 		"empty":     "no file that ends in .yaml",
-		"dangling":  "no such file",
+		"dangling":  `a.yaml: is a link to "nowhere": file does not exist`,
 	}
 	if os.Getuid() != 0 {
 		tests["secret.yaml"] = "permission denied"
@@ -318,6 +330,41 @@ func TestTooLarge(t *testing.T) {
 }
 
 // Every sink that cannot be opened is named.
+// What a program writes may be one line, in which everything is wrong: each problem shows its own
+// place, and all of them together are not a thousand times the file.
+func TestOneLongLine(t *testing.T) {
+	var text strings.Builder
+	text.WriteString(`{version: 1, tokens: [`)
+	const n = 3000
+	for i := range n {
+		fmt.Fprintf(&text, `{nam: t%d, description: sgpt_0123456789abcdef, api: secret-%d}, `, i, i)
+	}
+	text.WriteString("]}")
+	_, problems := Parse("rotation.yaml", []byte(text.String()), "/etc", Options{Now: now})
+	if len(problems) < 2*n {
+		t.Fatalf("%d problems", len(problems))
+	}
+	shown := 0
+	line := []rune(text.String())
+	for _, p := range problems {
+		shown += len(p.Source)
+		got, want := []rune(p.Source)[p.Column-max(p.SourceFrom, 1)], line[p.Column-1]
+		if got != want {
+			t.Fatalf("%+v: shows %q for %q", p, got, want)
+		}
+		if strings.Contains(p.Source, "sgpt_0") || strings.Contains(p.Source, "secret-") {
+			t.Fatalf("%+v", p)
+		}
+		out := strings.Split(p.String(), "\n")
+		if caret := len([]rune(out[2])) - 1; []rune(out[1])[caret] != want {
+			t.Fatalf("the caret stands wrong:\n%s", &p)
+		}
+	}
+	if most := len(problems) * maxSource; shown > most {
+		t.Errorf("%d problems show %d bytes of a line of %d", len(problems), shown, text.Len())
+	}
+}
+
 func TestEntriesNamesWhatCannotBeOpened(t *testing.T) {
 	c, problems := Parse("rotation.yaml", []byte("version: 1\ndefaults: {schedule: \"@daily\"}\n"+tokenA), "/etc", Options{Now: now})
 	if c == nil {
@@ -337,6 +384,7 @@ func TestWaysOfWriting(t *testing.T) {
 		"byte order mark":  "\ufeff" + plain,
 		"carriage returns": strings.ReplaceAll(plain, "\n", "\r\n"),
 		"one document":     "---\n" + plain + "...\n",
+		"nothing after it": plain + "---\n# nothing\n---\n...\n",
 		"anchors":          strings.ReplaceAll(plain, "\"@daily\"", "&daily \"@daily\"") + "    \n",
 		"json":             `{"version": 1, "tokens": [{"name": "a", "scopes": ["knowledge:read"], "schedule": "@daily", "sinks": [{"env_file": {"path": "a.env", "key": "A"}}]}]}`,
 	} {

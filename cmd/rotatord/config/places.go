@@ -31,8 +31,12 @@ func (k *checker) sinks(r *tokenRef) {
 		valid := true // a place that is wrong by itself is compared with no other
 		say(f, func(p field.Problems) {
 			p = p.At(at...)
-			if s.Name != nil && strings.TrimSpace(*s.Name) == "" {
+			switch {
+			case s.Name == nil:
+			case strings.TrimSpace(*s.Name) == "":
 				p.At("name").Errorf("is empty: give the sink a name, or remove the key")
+			case !lineShape.MatchString(*s.Name) || turns(*s.Name):
+				p.At("name").Errorf("%q "+notOneLine, *s.Name)
 			}
 			sink.Timeout = positive(p.At("timeout"), s.Timeout, DefaultSinkTimeout)
 			before := len(p.List())
@@ -44,7 +48,7 @@ func (k *checker) sinks(r *tokenRef) {
 		if kinds := f.kinds(at); valid && len(kinds) == 1 && kinds[0] == sink.Spec.Kind() && f.sound(append(at, kinds[0])...) {
 			sink.Kind = kinds[0]
 			sink.Place = sink.Spec.Place()
-			sink.Name = text(s.Name, sink.Kind+" "+strings.TrimPrefix(sink.Place, sink.Kind+":"))
+			sink.Name = text(s.Name, unlike(r.token.Sinks, sink.Spec.Title()))
 		}
 		r.token.Sinks = append(r.token.Sinks, sink)
 	}
@@ -53,6 +57,16 @@ func (k *checker) sinks(r *tokenRef) {
 			p.At(r.at("sinks")...).Warnf("none of them is required: a rotation counts as complete though no sink holds its token")
 		})
 	}
+}
+
+// unlike is a title with a number, where a sink before it is called the same: what tells them apart is
+// not for everybody's eyes.
+func unlike(before []Sink, title string) string {
+	name := title
+	for n := 2; slices.ContainsFunc(before, func(s Sink) bool { return s.Name == name }); n++ {
+		name = fmt.Sprintf("%s #%d", title, n)
+	}
+	return name
 }
 
 // needs checks that the connection that a sink names is declared.

@@ -31,7 +31,10 @@ type Problem struct {
 	Where    string   `json:"where,omitempty"`  // for people: tokens[2] "kb-writer": scopes
 	Message  string   `json:"message"`
 	Severity Severity `json:"severity"`
+	Rows     []string `json:"rows,omitempty"`   // of a set, that have it
 	Source   string   `json:"source,omitempty"` // the line, without what may be a secret
+
+	SourceFrom int `json:"source_from,omitempty"` // the column that it begins at, of a line too long to be shown whole
 }
 
 // Problems is all that is wrong or doubtful, in the order of the files and their lines.
@@ -78,7 +81,7 @@ func (p Problem) String() string {
 	}
 	b.WriteString(p.Message + "\n")
 	if p.Line > 0 && strings.TrimSpace(p.Source) != "" {
-		line, caret := excerpt(p.Source, p.Column)
+		line, caret := excerpt(p.Source, p.Column-max(p.SourceFrom-1, 0))
 		b.WriteString(line + "\n" + caret + "\n")
 	}
 	return b.String()
