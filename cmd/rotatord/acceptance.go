@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rotatord/rotatord/cmd/rotatord/config"
+	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/store"
 )
 
@@ -37,11 +38,11 @@ type trial struct {
 	Wrong    bool      `json:"wrong,omitempty"`    // the configuration is at fault, and not what it names
 }
 
-// keep notes a value in the state.
-func keep(ctx context.Context, st *store.Store, name string, v any) error {
+// keep notes a value in the state, and with it in the journal what tells of it.
+func keep(ctx context.Context, st *store.Store, name string, v any, told ...rotator.Event) error {
 	text, err := json.Marshal(v)
 	if err == nil {
-		err = st.SetMeta(ctx, name, string(text))
+		err = st.SetMeta(ctx, name, string(text), told...)
 	}
 	if err != nil {
 		return fmt.Errorf("note the configuration in the state: %w", err)
@@ -71,10 +72,13 @@ func (b *house) accept(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := b.undeclined(ctx); err != nil {
+		return err
+	}
 	if ok && old.Source.Path == source.Path && old.Source.Hash() == source.Hash() {
 		return nil
 	}
-	return keep(ctx, b.store, metaAccepted, acceptance{At: b.a.now(), Source: source})
+	return keep(ctx, b.store, metaAccepted, acceptance{At: b.a.now(), Source: source}, b.configured(old.Source, source, !ok))
 }
 
 // fallback is the last accepted configuration, for want of the one that is refused.

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -38,9 +40,15 @@ See what waits with: rotatord status, rotatord orphans.`,
 			if err != nil {
 				return err
 			}
+			declared := map[string]string{}
+			if sink != "" {
+				if declared, err = a.sinkNames(c.Context()); err != nil {
+					return err
+				}
+			}
 			return a.wish(c.Context(), "adopt", names, time.Duration(timeout), func(r rotator.Record) (rotator.Ask, error) {
 				if sink != "" {
-					if err := heldSink(&r, sink); err != nil {
+					if err := heldSink(&r, sink, declared); err != nil {
 						return rotator.Ask{}, err
 					}
 				}
@@ -55,20 +63,47 @@ See what waits with: rotatord status, rotatord orphans.`,
 	return c
 }
 
-// heldSink refuses the name of a sink that does not wait for a person.
-func heldSink(r *rotator.Record, sink string) error {
+// sinkNames are what the declared sinks are called, by place.
+func (a *app) sinkNames(ctx context.Context) (map[string]string, error) {
+	c, err := a.load(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for i := range c.Tokens {
+		for _, s := range c.Tokens[i].Sinks {
+			out[s.Place] = s.Name
+		}
+	}
+	return out, nil
+}
+
+// heldSink refuses the name of a sink that does not wait for a person, and one that more than one of
+// those has which do. declared are the names by place; of what is not there, the state knows one.
+func heldSink(r *rotator.Record, sink string, declared map[string]string) error {
 	var held []string
 	for i := range r.Sinks {
 		s := &r.Sinks[i]
 		if s.Held == "" {
 			continue
 		}
-		if s.Name == sink || s.Place == sink {
+		if s.Place == sink {
 			return nil
 		}
-		held = append(held, s.Name)
+		held = append(held, cmp.Or(declared[s.Place], s.Name))
 	}
-	if len(held) == 0 {
+	same := 0
+	for _, name := range held {
+		if name == sink {
+			same++
+		}
+	}
+	switch {
+	case same == 1:
+		return nil
+	case same > 1:
+		return usage("%s: %d sinks that wait for a person are called %q: say the place of the one that is meant, as status --json shows it, or leave out --sink for all of them", r.Name, same, sink)
+	case len(held) == 0:
 		return usage("no sink of %s waits for a person", r.Name)
 	}
 	return usage("%s: no sink %q waits for a person; waiting: %s", r.Name, sink, strings.Join(held, ", "))
@@ -136,14 +171,20 @@ func (a *app) pauseUntil(text string, end bool) (time.Time, error) {
 }
 
 // ordered prints what became of an order.
-func (a *app) ordered(w rotator.Ask, r *rotator.Record) {
+func (a *app) ordered(w rotator.Ask, r *rotator.Record, entries []rotator.Entry) {
 	now := a.now()
 	switch {
 	case w.Adopt:
+		declared := map[string]string{}
+		for i := range entries {
+			for _, o := range entries[i].Outlets {
+				declared[o.Place] = o.Name
+			}
+		}
 		var left []string
 		for i := range r.Sinks {
 			if s := &r.Sinks[i]; s.Held != "" {
-				left = append(left, s.Name)
+				left = append(left, cmp.Or(declared[s.Place], s.Name))
 			}
 		}
 		fmt.Fprintf(a.stdout, "%s: adopted", r.Name)

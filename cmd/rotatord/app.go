@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sethvargo/go-envconfig"
@@ -37,6 +38,7 @@ type environment struct {
 	getenv  func(string) string
 	environ func() []string
 	now     func() time.Time
+	system  string // folder of the state on a host that has one; "": there is none
 }
 
 // settings come from the environment; a flag of the same name wins. Nothing here is read again.
@@ -99,6 +101,8 @@ func usage(format string, args ...any) error {
 
 // run is the whole program but for the process around it; it returns the exit code.
 func run(ctx context.Context, args []string, env environment) int {
+	out := &printer{to: env.stdout}
+	env.stdout = out
 	a := &app{environment: env, args: args}
 	if err := envconfig.ProcessWith(ctx, &envconfig.Config{Target: &a.set, Lookuper: lookuper(env.getenv)}); err != nil {
 		fmt.Fprintln(env.stderr, "rotatord: environment:", err)
@@ -106,15 +110,44 @@ func run(ctx context.Context, args []string, env environment) int {
 	}
 	root := a.root()
 	root.SetArgs(args)
-	root.SetIn(env.stdin)
-	root.SetOut(env.stdout)
-	root.SetErr(env.stderr)
 	err := root.ExecuteContext(ctx)
-	code := exitCode(err)
-	if said := (*codeError)(nil); err != nil && !(errors.As(err, &said) && said.err == nil) {
+	code, failed := exitCode(err), out.failed()
+	if said := (*codeError)(nil); err != nil && !(errors.As(err, &said) && said.err == nil) && (failed == nil || !errors.Is(err, failed)) {
 		fmt.Fprintln(env.stderr, "rotatord:", err)
 	}
+	if failed != nil {
+		fmt.Fprintf(env.stderr, "rotatord: what it prints cannot be written, and is not whole: %v\n", failed)
+		if code == exitOK || code == exitChanges {
+			code = exitFailed
+		}
+	}
 	return code
+}
+
+// printer is where a command prints. It remembers what went wrong, so that no command has to look at
+// each line that it prints: whoever reads half of it, or nothing, must not take that for all.
+type printer struct {
+	to  io.Writer
+	mu  sync.Mutex
+	err error
+}
+
+// Write implements io.Writer. After an error nothing more is written: there would be a hole in it.
+func (p *printer) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil {
+		return 0, p.err
+	}
+	n, err := p.to.Write(b)
+	p.err = err
+	return n, err
+}
+
+func (p *printer) failed() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.err
 }
 
 func exitCode(err error) int {
@@ -161,6 +194,9 @@ Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage or configuration
 		Args:          noArguments,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout) // which the completion command remembers when it is made
+	root.SetErr(a.stderr)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usage("%w\ntry: %s --help", err, c.CommandPath())
 	})
@@ -183,12 +219,13 @@ Exit codes: 0 nothing failed, 1 something failed, 2 wrong usage or configuration
 	}
 	group("daily", a.statusCommand(), a.planCommand(), a.rotateCommand(), a.historyCommand())
 	group("night", a.identifyCommand(), a.adoptCommand(), a.orphansCommand(), a.revokeCommand(), a.pauseCommand(), a.newInstanceCommand())
-	group("setup", a.validateCommand(), a.doctorCommand(), a.drillCommand(), a.simulateCommand(), a.sandboxCommand(), a.schemaCommand())
+	group("setup", a.validateCommand(), a.doctorCommand(), a.notifyCommand(), a.drillCommand(), a.simulateCommand(), a.sandboxCommand(), a.schemaCommand())
 	group("rest", a.runCommand(), a.onceCommand(), a.reloadCommand(), a.healthCommand(), a.versionCommand())
 	root.SetHelpCommandGroupID("rest")
 	root.SetCompletionCommandGroupID("rest")
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd(a.args...)
+	a.completeAll(root)
 	a.strictArgs(root)
 	return root
 }
@@ -252,16 +289,6 @@ func noArguments(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// oneAtMost is for commands that take one argument, or none.
-func oneAtMost(what string) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		if len(args) > 1 {
-			return fmt.Errorf("%s at most is taken, not %d", what, len(args))
-		}
-		return nil
-	}
-}
-
 // configPath is where rotation.yaml is.
 func (a *app) configPath() string {
 	if a.set.Config != "" {
@@ -276,44 +303,71 @@ func (a *app) configPath() string {
 	return "rotation.yaml"
 }
 
-// stateDir is where the state is, or will be.
+// home is the folder where relative paths of the configuration start.
+func (a *app) home() (string, error) {
+	path := a.configPath()
+	if st, err := os.Stat(path); err != nil || !st.IsDir() {
+		path = filepath.Dir(path)
+	}
+	return filepath.Abs(path)
+}
+
+// fromHome writes what is below home as it is written there: in what is shown to others, such as a
+// picture or a comment, where that is on the machine of whoever asks says nothing.
+func fromHome(text, home string) string {
+	return strings.ReplaceAll(text, strings.TrimSuffix(home, "/")+"/", "./")
+}
+
+// stateDir is where the state is, or will be. It makes nothing: who only looks leaves nothing behind.
 func (a *app) stateDir() (string, error) {
-	dir, err := a.stateFolder()
+	dir, ours, err := a.stateFolder()
 	if err != nil {
 		return "", err
 	}
 	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
 		return "", usage("the state folder %s is not a folder: name another one with --state-dir", dir)
 	}
-	if _, err := os.Stat(filepath.Dir(dir)); errors.Is(err, fs.ErrNotExist) && !a.inSandbox {
+	if _, err := os.Stat(filepath.Dir(dir)); errors.Is(err, fs.ErrNotExist) && !ours {
 		return "", usage("the state folder %s cannot be made: %s does not exist; make that one first, or name another one with --state-dir", dir, filepath.Dir(dir))
 	}
 	return dir, nil
 }
 
-func (a *app) stateFolder() (string, error) {
+// makeStateHome makes what the state folder stands in, where that is ours to make. It is for who is
+// about to write.
+func (a *app) makeStateHome() error {
+	dir, ours, err := a.stateFolder()
+	if err != nil || !ours {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return fmt.Errorf("make the folder of the state: %w: name another one with --state-dir", err)
+	}
+	return nil
+}
+
+// stateFolder is the path of the state. ours says that nobody named it: what it stands in may be
+// missing, and is made with it.
+func (a *app) stateFolder() (dir string, ours bool, err error) {
 	switch {
 	case a.inSandbox:
-		return sandboxPath("state")
+		dir, err = sandboxPath("state")
+		return dir, true, err
 	case a.set.StateDir != "":
-		return a.set.StateDir, nil
+		return a.set.StateDir, false, nil
 	case a.set.StateEnv != "":
 		dir, _, _ := strings.Cut(a.set.StateEnv, ":") // systemd joins several with a colon
-		return dir, nil
+		return dir, false, nil
 	}
-	const system = "/var/lib/rotatord"
-	if st, err := os.Stat(system); err == nil && st.IsDir() {
-		return system, nil
+	if st, err := os.Stat(a.system); err == nil && st.IsDir() {
+		return a.system, false, nil
 	}
 	home := a.set.StateHome
 	if home == "" {
 		if a.set.Home == "" {
-			return "", usage("where is the state to be kept? set --state-dir, or ROTATORD_STATE_DIR")
+			return "", false, usage("where is the state to be kept? set --state-dir, or ROTATORD_STATE_DIR")
 		}
 		home = filepath.Join(a.set.Home, ".local", "state")
 	}
-	if err := os.MkdirAll(home, 0o700); err != nil {
-		return "", fmt.Errorf("make the folder of the state: %w", err)
-	}
-	return filepath.Join(home, "rotatord"), nil
+	return filepath.Join(home, "rotatord"), true, nil
 }

@@ -25,17 +25,20 @@ type stage struct {
 	url    string
 	output strings.Builder // everything that any command printed
 	env    map[string]string
-	stderr string // of the last command
+	stderr string           // of the last command
+	now    func() time.Time // of commands and stand-in
+	system string           // folder of the state that a package made; "": none did
+	stdout io.Writer        // of commands, where what they print is not wanted
 }
 
 func newStage(t *testing.T, config string) *stage {
 	t.Helper()
-	s := &stage{t: t, dir: filepath.Join(t.TempDir(), "host")}
+	s := &stage{t: t, dir: filepath.Join(t.TempDir(), "host"), now: time.Now}
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	s.write("rotation.yaml", config)
-	s.api = sandbox.New(sandbox.Options{Now: time.Now, Behavior: sandbox.Behavior{AnswerExpiry: true}})
+	s.api = sandbox.New(sandbox.Options{Now: func() time.Time { return s.now() }, Behavior: sandbox.Behavior{AnswerExpiry: true}})
 	url, stop, err := s.api.Start(context.Background(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -64,22 +67,34 @@ func (s *stage) run(want int, args ...string) string {
 
 func (s *stage) feed(stdin string, want int, args ...string) string {
 	s.t.Helper()
+	code, out := s.give(stdin, args...)
+	if code != want {
+		s.t.Fatalf("rotatord %v: exit code %d, want %d\n%s%s", args, code, want, out, s.stderr)
+	}
+	return out
+}
+
+// try runs one command that may end in any way.
+func (s *stage) try(args ...string) (code int, out string) { return s.give("", args...) }
+
+func (s *stage) give(stdin string, args ...string) (code int, told string) {
 	env := map[string]string{
 		"ROTATORD_CONFIG": filepath.Join(s.dir, "rotation.yaml"), "ROTATORD_STATE_DIR": filepath.Join(s.dir, "state"),
 		"SITEGPT_API_BASE": s.url, "SITEGPT_API_TOKEN": s.api.Management().Reveal(), "ROTATORD_LOG_LEVEL": "debug",
 	}
 	maps.Copy(env, s.env)
 	var out, errs bytes.Buffer
-	code := run(context.Background(), args, environment{
-		stdin: strings.NewReader(stdin), stdout: &out, stderr: &errs,
-		getenv: func(k string) string { return env[k] }, environ: func() []string { return nil }, now: time.Now,
+	stdout := io.Writer(&out)
+	if s.stdout != nil {
+		stdout = s.stdout
+	}
+	code = run(context.Background(), args, environment{
+		stdin: strings.NewReader(stdin), stdout: stdout, stderr: &errs,
+		getenv: func(k string) string { return env[k] }, environ: func() []string { return nil }, now: s.now, system: s.system,
 	})
 	s.output.WriteString(out.String() + errs.String())
 	s.stderr = errs.String()
-	if code != want {
-		s.t.Fatalf("rotatord %v: exit code %d, want %d\n%s%s", args, code, want, &out, &errs)
-	}
-	return out.String()
+	return code, out.String()
 }
 
 // token is what the env file holds for a key.
@@ -306,6 +321,38 @@ func TestSecondDaemonIsTold(t *testing.T) {
 }
 
 // A promised distance between passes is held against the configuration before anything is made.
+// What once says that it would do is what it then does: also what falls due before the next pass.
+func TestDryRunIsOnce(t *testing.T) {
+	s := newStage(t, strings.Replace(oneToken, "@daily", "0 3 * * *", 1))
+	begun, at := time.Now(), time.Date(2027, 1, 4, 3, 10, 0, 0, time.UTC)
+	s.now = func() time.Time { return at.Add(time.Since(begun)) }
+	next := func(out string) (next string) {
+		for line := range strings.Lines(out) {
+			if _, after, ok := strings.Cut(line, "next rotation: "); ok {
+				_, next, _ = strings.Cut(after, "(")
+			}
+		}
+		return next
+	}
+	s.run(exitOK, "once")
+	at = at.Add(19 * time.Hour) // the next tick is five hours away
+	says(t, s.run(exitOK, "plan"), "bot: nothing; next rotation in")
+	says(t, s.run(exitOK, "once", "--dry-run", "--next-pass", "1h"), "bot: nothing; next rotation in")
+	out := s.run(exitOK, "once", "--dry-run", "--next-pass", "6h")
+	says(t, out, "bot: create generation 2: due at 2027-01-05T03:", "before the next pass")
+	says(t, s.run(exitOK, "once", "--dry-run"), "bot: create generation 2: due at") // the last pass is 19 hours ago
+	if n := s.api.Made(); n != 1 {
+		t.Fatalf("%d tokens were made", n)
+	}
+	s.run(exitOK, "once", "--next-pass", "6h")
+	if n := s.api.Made(); n != 2 {
+		t.Errorf("%d tokens were made", n)
+	}
+	if then := s.run(exitOK, "plan"); next(out) == "" || !strings.Contains(then, "("+next(out)[:len("Tue 5 Jan")]) {
+		t.Errorf("first it was said:\n%s\nand then:\n%s", out, then)
+	}
+}
+
 func TestOnceHoldsThePromise(t *testing.T) {
 	s := newStage(t, strings.ReplaceAll(oneToken, `schedule: "@daily"`, "schedule: \"@daily\"\n    overlap: 8h\n    margin: 2h"))
 	s.run(exitUsage, "once", "--next-pass", "10h")
@@ -313,7 +360,7 @@ func TestOnceHoldsThePromise(t *testing.T) {
 	if n := s.api.Made(); n != 0 {
 		t.Errorf("%d tokens were made", n)
 	}
-	says(t, s.run(exitOK, "validate", "--next-pass", "1h"), "1d13h", "  1h  ", "9h")
+	says(t, s.run(exitOK, "validate", "--next-pass", "1h"), "1d13h", "outage < 1h  ", "outage < 9h")
 	s.run(exitOK, "once", "--next-pass", "1h")
 	for _, tok := range s.api.Live() {
 		if tok.Expires.Sub(tok.Created) < 10*time.Hour {

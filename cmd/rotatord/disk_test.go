@@ -238,7 +238,7 @@ func TestDiskOfStateIsFullOrReadOnly(t *testing.T) {
 		spoil func(t *testing.T, dir string) (mend func())
 	}{
 		{"full", "the disk is full: nothing was written; make room in DIR", disktest.Fill},
-		{"read-only", "read-only: mount it writable, or add ReadWritePaths=DIR", disktest.ReadOnly},
+		{"read-only", "read-only: mount it writable, or add ReadWritePaths=-DIR", disktest.ReadOnly},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newStage(t, fmt.Sprintf(onlyOne, "chatbots:read"))

@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,9 +35,10 @@ func (a *app) doctorCommand() *cobra.Command {
 		Use:   "doctor",
 		Short: "Try everything that rotatord needs, and change nothing",
 		Long: `Try everything that rotatord needs: the configuration, the state folder, SiteGPT and
-rotatord's own token there, this machine's clock, each Vault with the login, and each
-sink. It changes nothing, needs no daemon and disturbs none: no token is made, no sink
-is written, and a wrapped secret id is not used up. A login at Vault ends with it.
+rotatord's own token there, this machine's clock, each Vault with the login, each sink,
+each consumer, whoever is told of problems, and the monitor's token. It changes nothing,
+needs no daemon and disturbs none: no token is made, no sink is written, nobody is told
+anything, and a wrapped secret id is not used up. A login at Vault ends with it.
 
 Run it before the first start, after an edit, and at night. It exits with 0 when nothing
 failed, with 1 when something did, and with 2 when the configuration is refused.`,
@@ -56,7 +61,7 @@ const (
 
 // finding is one line of doctor.
 type finding struct {
-	Area    string `json:"area"` // configuration, state, api, clock, management, vault, sink
+	Area    string `json:"area"` // configuration, state, api, clock, management, consumer, notify, monitor, vault, sink
 	Subject string `json:"subject"`
 	Verdict health `json:"verdict"`
 	Says    string `json:"says"` // what is so; more lines are a policy to paste and the like
@@ -151,6 +156,9 @@ func (p *patient) rest(ctx context.Context) {
 	l.entries = entries
 	p.state(ctx, l)
 	p.api(ctx, l)
+	p.consumers(ctx, l)
+	p.notifiers(ctx)
+	p.monitor()
 	if opening != nil {
 		for line := range strings.Lines(opening.Error()) {
 			p.say("sink", "", fails, strings.TrimSpace(line), "")
@@ -158,6 +166,18 @@ func (p *patient) rest(ctx context.Context) {
 		return
 	}
 	p.sinks(ctx, l, p.shared(ctx, opener))
+}
+
+// firstToMake is the highest folder on the way to dir that is not there; dir itself, where only that
+// may be missing.
+func firstToMake(dir string) string {
+	for {
+		above := filepath.Dir(dir)
+		if _, err := os.Stat(above); !errors.Is(err, fs.ErrNotExist) {
+			return dir
+		}
+		dir = above
+	}
 }
 
 // state looks at the state folder, and reads it.
@@ -168,7 +188,7 @@ func (p *patient) state(ctx context.Context, l *look) {
 		return
 	}
 	l.dir = dir
-	x, err := store.Examine(dir)
+	x, err := store.Examine(firstToMake(dir))
 	room := bytesText(x.Free) + " free"
 	const little = 64 << 20
 	switch {
@@ -287,6 +307,49 @@ func (p *patient) management(ctx context.Context, l *look, client *sitegpt.Clien
 	}
 }
 
+// monitor reads what has to be shown by who wants to look at the daemon.
+func (p *patient) monitor() {
+	m := p.config.Monitor
+	if m.Token.IsZero() {
+		return
+	}
+	if _, err := monitorToken(m, p.a.getenv); err != nil {
+		p.say("monitor", m.Listen, fails, "monitor.token: "+err.Error(), "until it can be read, the page and the metrics are shown to nobody")
+		return
+	}
+	p.say("monitor", m.Listen, works, "monitor.token can be read", "")
+}
+
+// consumers looks whether each could be told, and tells none of them.
+func (p *patient) consumers(ctx context.Context, l *look) {
+	w := p.a.consumerWorld(l.instance)
+	names := slices.Sorted(maps.Keys(p.config.Consumers))
+	all := make([]finding, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		spec := p.config.Consumers[name]
+		f := &all[i]
+		f.Area, f.Subject = "consumer", spec.Title(name)
+		c, err := spec.Open(name, w)
+		if err != nil { // a flag without its folder
+			f.Verdict, f.Says, f.Do = doubts, err.Error(), "systemd sets it for the service alone: where that is so, all is well"
+			continue
+		}
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, min(c.Timeout(), 15*time.Second))
+			defer cancel()
+			says, err := c.Check(ctx)
+			if err != nil {
+				f.Verdict, f.Says = fails, err.Error()
+				return
+			}
+			f.Verdict, f.Says = works, says
+		})
+	}
+	wg.Wait()
+	p.findings = append(p.findings, all...)
+}
+
 // shared looks at what many sinks need, and returns what of it is out.
 func (p *patient) shared(ctx context.Context, opener *sinks.Opener) (out map[string]bool) {
 	out = map[string]bool{}
@@ -313,7 +376,12 @@ func (p *patient) sinks(ctx context.Context, l *look, out map[string]bool) {
 	}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 16)
-	var all []*finding
+	type looked struct {
+		e     *rotator.Entry
+		r     *rotator.Record
+		found []glimpse
+	}
+	var all []looked
 	for i := range l.entries {
 		e := &l.entries[i]
 		if e.Name == rotator.OwnName {
@@ -323,25 +391,37 @@ func (p *patient) sinks(ctx context.Context, l *look, out map[string]bool) {
 		if r == nil {
 			r = &rotator.Record{Name: e.Name}
 		}
+		x := looked{e, r, make([]glimpse, len(e.Outlets))}
+		all = append(all, x)
 		for j := range e.Outlets {
-			f := &finding{Area: "sink", Subject: e.Name + ": " + e.Outlets[j].Name}
-			all = append(all, f)
 			wg.Go(func() {
 				slots <- struct{}{}
 				defer func() { <-slots }()
-				f.sink(ctx, e, r, l, &e.Outlets[j], out, p.a.now())
+				x.found[j] = glance(ctx, &e.Outlets[j])
 			})
 		}
 	}
 	wg.Wait()
-	for _, f := range all {
-		p.findings = append(p.findings, *f)
+	foresight, now := rotator.NewForesight(l.records, l.key), p.a.now()
+	foresight.Running = l.holder.Kind == store.Daemon
+	for _, x := range all {
+		readings := make([]rotator.Reading, len(x.found))
+		for j := range x.found {
+			readings[j] = x.found[j].Reading
+		}
+		next := foresight.Look(x.e, x.r, readings, now)
+		for j := range x.found {
+			o := &x.e.Outlets[j]
+			f := finding{Area: "sink", Subject: x.e.Name + ": " + o.Name}
+			says, err := l.judge(x.r, &next, o, x.found[j], now)
+			f.sink(o, says, err, out)
+			p.findings = append(p.findings, f)
+		}
 	}
 }
 
 // sink is the preflight of one sink.
-func (f *finding) sink(ctx context.Context, e *rotator.Entry, r *rotator.Record, l *look, o *rotator.Outlet, out map[string]bool, now time.Time) {
-	says, err := inspect(ctx, e, r, l, o, now)
+func (f *finding) sink(o *rotator.Outlet, says *plannedSink, err error, out map[string]bool) {
 	shared := (*rotator.OutageError)(nil)
 	switch {
 	case errors.As(err, &shared) && out[shared.What]:

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -201,4 +202,17 @@ func TestLookingUsesNoWrappedSecretIDUp(t *testing.T) {
 	if s.token("BOT_TOKEN") == "" {
 		t.Error("once had no login")
 	}
+	// That it cannot log in is no reason not to see that nobody is there.
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close() //nolint:errcheck // it is only to be gone
+	text, err := os.ReadFile(filepath.Join(s.dir, "rotation.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	role.WrapSecretID(t)
+	s.write("rotation.yaml", strings.ReplaceAll(string(text), vault.Address, "http://"+gone.Addr().String()))
+	found(t, s.examine(exitFailed), "vault", fails, "nothing listens there: look at the address")
 }

@@ -102,7 +102,7 @@ func (a *app) drill(ctx context.Context, patterns []string, asJSON bool) error {
 		drills = append(drills, d)
 	}
 	// The rehearsals know nothing of each other.
-	err = eachOf(len(drills), func(i int) (err error) {
+	err = a.eachOf(len(drills), "kinds of token drilled", func(i int) (err error) {
 		if err = ctx.Err(); err == nil {
 			rows[i].Outcomes, err = drills[i].Run(ctx)
 		}

@@ -110,6 +110,7 @@ func TestHealthWithoutAPort(t *testing.T) {
 	}
 	s.run(exitFailed, "health")
 	says(t, s.stderr, "the daemon, pid ", "its control loop has not moved for 2m")
+	says(t, s.run(exitFailed, "status", "--check"), "It hangs: its control loop has not moved for 2m", "restart it")
 	r.signal(syscall.SIGCONT)
 	until(t, "the loop moves again", func() bool {
 		moved, err := store.Moved(filepath.Join(s.dir, "state"))
@@ -125,7 +126,7 @@ func TestPortOfProbesIsTaken(t *testing.T) {
 	s := newStage(t, oneToken)
 	r := s.background("ROTATORD_LISTEN=" + strings.TrimPrefix(s.url, "http://"))
 	r.end(exitFailed)
-	says(t, r.lines.String(), "answer probes (ROTATORD_LISTEN, daemon.listen)", "address already in use")
+	says(t, r.lines.String(), "answer probes (ROTATORD_LISTEN, monitor.listen)", "address already in use")
 	r = s.background("ROTATORD_LISTEN=9090")
 	r.end(exitUsage)
 	says(t, r.lines.String(), `"9090" is no address to listen on: write it like 127.0.0.1:9090`)

@@ -9,13 +9,13 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/user"
 	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rotatord/rotatord/cmd/rotatord/config"
@@ -23,6 +23,8 @@ import (
 	"github.com/rotatord/rotatord/rotator/consumers"
 	"github.com/rotatord/rotatord/rotator/field"
 	"github.com/rotatord/rotatord/rotator/management"
+	"github.com/rotatord/rotatord/rotator/monitor"
+	"github.com/rotatord/rotatord/rotator/notify"
 	"github.com/rotatord/rotatord/rotator/sitegpt"
 	"github.com/rotatord/rotatord/rotator/store"
 	"github.com/rotatord/rotatord/sinks"
@@ -30,10 +32,19 @@ import (
 
 // unreadable says that there is no configuration to be had at path.
 func unreadable(path string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	if absent(path, err) {
 		return usage("there is no %s: name it with --config or ROTATORD_CONFIG", path)
 	}
 	return usage("%w", err)
+}
+
+// absent reports whether path itself is what is not there: of a folder, it may be where a link leads.
+func absent(path string, err error) bool {
+	if !errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	_, err = os.Lstat(path)
+	return err != nil
 }
 
 func count(n int, what string) string {
@@ -48,12 +59,12 @@ func (a *app) base(c *config.Config) string {
 	return cmp.Or(a.set.Base, c.API.BaseURL, sitegpt.DefaultBaseURL)
 }
 
-// client builds the API client and its limiter.
-func (a *app) client(c *config.Config, bearer func() rotator.Secret) (*sitegpt.Client, *sitegpt.Limiter, error) {
+// client builds the API client and its limiter. observe is told of each request; nil: nobody is.
+func (a *app) client(c *config.Config, bearer func() rotator.Secret, observe func(op, outcome string, took time.Duration)) (*sitegpt.Client, *sitegpt.Limiter, error) {
 	limiter := sitegpt.NewLimiter(c.API.RequestsPerMinute, a.now)
 	client, err := sitegpt.New(sitegpt.Config{
 		BaseURL: a.base(c), Token: bearer, Timeout: c.API.Timeout,
-		UserAgent: "rotatord/" + buildVersion(), Limiter: limiter, Now: a.now,
+		UserAgent: "rotatord/" + buildVersion(), Limiter: limiter, Now: a.now, Observe: observe,
 	})
 	if err != nil {
 		name := "api.base_url"
@@ -86,9 +97,16 @@ type house struct {
 	limiter  *sitegpt.Limiter
 	keeper   *management.Keeper
 	engine   *rotator.Engine
+	teller   *consumers.Teller
+	notifier *notify.Notifier
 	instance string
 	only     []string
 	move     func(*config.Config) error // of a rehearsal; nil: for real
+	metrics  *monitor.Metrics
+	read     time.Time             // when the configuration that it began with was read
+	interval time.Duration         // of once: to the next pass, as far as that is known; 0: it is not
+	loop     *monitor.Pulse        // of a daemon; nil: there is no loop
+	reloads  atomic.Pointer[trial] // how the last try to take over a configuration ended; nil: there was none
 
 	mu        sync.Mutex     // guards what a reload changes
 	config    *config.Config // in force
@@ -119,6 +137,7 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 	if err != nil {
 		return nil, err
 	}
+	read := a.now()
 	c, source, refused := a.try()
 	dir := ""
 	if h.rehearsal != nil {
@@ -138,7 +157,7 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 		a.complain(refused)
 		return nil, refused
 	}
-	b := &house{a: a, log: log, only: h.only}
+	b := &house{a: a, log: log, only: h.only, read: read}
 	if h.rehearsal != nil {
 		b.move = h.rehearsal.move
 	}
@@ -147,16 +166,21 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 			b.close()
 		}
 	}()
+	if err := a.makeStateHome(); err != nil {
+		return nil, err
+	}
 	b.lock, err = store.WaitLock(ctx, dir, store.Holder{
-		Kind: h.kind, Command: h.command, User: whoami(), Since: a.now(),
+		Kind: h.kind, Command: h.command, User: a.whoami(), Since: a.now(),
 	}, h.wait, func(held store.Holder) bool { return held.Kind == store.Command })
 	if err != nil {
 		return nil, err
 	}
-	if b.store, err = store.Open(ctx, dir, store.Options{Told: tell(log, h.kind == store.Daemon)}); err != nil {
+	b.metrics = b.newMetrics(h.kind)
+	if b.store, err = store.Open(ctx, dir, store.Options{Told: all(tell(log, h.kind == store.Daemon), b.metrics.Told)}); err != nil {
 		return nil, err
 	}
 	if refused != nil {
+		b.declined(ctx, fingerprint(source, refused), refused)
 		if c, b.fallback, err = a.lastAccepted(ctx, b.store.Reader, source.Path, refused); err != nil {
 			a.complain(err)
 			return nil, err
@@ -177,10 +201,10 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if b.instance, err = b.store.Instance(ctx, c.Instance); err != nil {
+	if b.instance, err = b.store.Instance(ctx, c.Instance, a.whoami(), a.now()); err != nil {
 		return nil, err
 	}
-	if b.client, b.limiter, err = a.client(c, func() rotator.Secret { s, _ := b.keeper.Bearer(); return s }); err != nil {
+	if b.client, b.limiter, err = a.client(c, func() rotator.Secret { s, _ := b.keeper.Bearer(); return s }, b.metrics.API); err != nil {
 		return nil, err
 	}
 	own := &account{house: b, given: bearer, accept: h.acceptAccount}
@@ -192,6 +216,7 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 		},
 		SetNote: func(ctx context.Context, note string) error { return b.store.SetMeta(ctx, metaOwn, note) },
 		Works:   own.works,
+		Chose:   b.asksWith,
 		Prove:   b.prove(c, b.limiter),
 	})
 	own.API = &management.API{API: b.client, Keeper: b.keeper}
@@ -211,6 +236,10 @@ func (a *app) open(ctx context.Context, h how) (_ *house, err error) {
 		Warn:  func(msg string, err error) { log.Warn(msg, "error", err) },
 		Swept: func(f rotator.Found) { b.swept(f) },
 	})
+	b.teller, b.notifier = b.newTeller(), b.newNotifier(h.kind == store.Daemon)
+	if err := b.began(ctx, h); err != nil { // with a full disk, who has a token in hand goes on all the same
+		log.Warn("note the start in the journal", "error", err)
+	}
 	if err := b.loadEntries(ctx, c, h.ahead); err != nil {
 		return nil, err
 	}
@@ -242,7 +271,7 @@ type made struct {
 
 // build makes the entries of c, with their sinks and consumers.
 func (b *house) build(c *config.Config) ([]rotator.Entry, made, error) {
-	opener := sinks.NewOpener(c.Connections(), sinks.World{Logger: b.log, Getenv: b.a.getenv, Now: b.a.now})
+	opener := sinks.NewOpener(c.Connections(), sinks.World{Logger: b.log, Getenv: b.a.getenv, Now: b.a.now, Observe: b.metrics.Vault})
 	b.mu.Lock()
 	if b.opener != nil {
 		opener.Follow(b.opener)
@@ -272,6 +301,7 @@ func (b *house) adopt(ctx context.Context, c *config.Config, entries []rotator.E
 		b.opener.Close()
 	}
 	b.opener, b.consumers, b.config = m.opener, m.consumers, c
+	b.metrics.Vaults(vaults(c))
 	return nil
 }
 
@@ -347,16 +377,11 @@ func (b *house) pass(soft, hard context.Context, patience time.Duration, enough 
 	}
 }
 
-// whoami is the OS user, for the journal.
-func whoami() string {
-	if u, err := user.Current(); err == nil {
-		return u.Username
-	}
-	return "uid " + strconv.Itoa(os.Geteuid())
-}
-
 // names expands globs over what is known; each pattern must name something.
-func expand(patterns, known []string) ([]string, error) {
+func expand(patterns, known []string) ([]string, error) { return expandAs("token", patterns, known) }
+
+// expandAs is expand for things of another kind.
+func expandAs(kind string, patterns, known []string) ([]string, error) {
 	var out []string
 	for _, p := range patterns {
 		found := false
@@ -368,7 +393,7 @@ func expand(patterns, known []string) ([]string, error) {
 			}
 		}
 		if !found {
-			msg := fmt.Sprintf("there is no token %q", p)
+			msg := fmt.Sprintf("there is no %s %q", kind, p)
 			if near := field.Nearest(p, known); near != "" {
 				msg += fmt.Sprintf(" (did you mean %q?)", near)
 			} else if len(known) > 0 && len(known) <= 10 {

@@ -126,7 +126,7 @@ func (a *app) alive(ctx context.Context, secret rotator.Secret, id *identity) {
 		id.Error = "SiteGPT was not asked: " + err.Error()
 		return
 	}
-	client, _, err := a.client(c, func() rotator.Secret { return secret })
+	client, _, err := a.client(c, func() rotator.Secret { return secret }, nil)
 	if err != nil {
 		id.Error = "SiteGPT was not asked: " + err.Error()
 		return

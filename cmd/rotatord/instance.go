@@ -50,7 +50,7 @@ func (a *app) newInstance(ctx context.Context, name string) error {
 	} else if err := st.Close(); err != nil {
 		return err
 	}
-	lock, err := store.TakeLock(ctx, dir, store.Holder{Kind: store.Command, Command: "new-instance", User: whoami(), Since: a.now()})
+	lock, err := store.TakeLock(ctx, dir, store.Holder{Kind: store.Command, Command: "new-instance", User: a.whoami(), Since: a.now()})
 	if err != nil {
 		return err
 	}
@@ -60,7 +60,7 @@ func (a *app) newInstance(ctx context.Context, name string) error {
 		return err
 	}
 	defer st.Close() //nolint:errcheck // everything is durable by then
-	was, is, err := st.NewInstance(ctx, name, whoami(), a.now())
+	was, is, err := st.NewInstance(ctx, name, a.whoami(), a.now())
 	if err != nil {
 		return usage("%w", err)
 	}

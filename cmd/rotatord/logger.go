@@ -61,7 +61,8 @@ func tell(log *slog.Logger, outages bool) func([]rotator.Event) {
 		for _, ev := range events {
 			level, msg := slog.LevelInfo, ""
 			switch ev.Kind {
-			case rotator.EventIntended, rotator.EventVerified:
+			case rotator.EventIntended, rotator.EventVerified,
+				rotator.EventStarted, rotator.EventStopped, rotator.EventDeclined: // these three are logged by who does it
 				level, msg = slog.LevelDebug, string(ev.Kind)
 			case rotator.EventFailed:
 				level, msg = slog.LevelWarn, ev.Detail+" failed"
@@ -115,6 +116,7 @@ func tell(log *slog.Logger, outages bool) func([]rotator.Event) {
 			if !ev.Next.IsZero() {
 				args = append(args, "next", ev.Next.UTC().Format(time.RFC3339))
 			}
+			add("hash", short(ev.Hash))
 			add("by", ev.By)
 			log.Log(nil, level, msg, args...) //nolint:staticcheck // handlers here look at no context
 		}

@@ -8,18 +8,23 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"time"
 	_ "time/tzdata" // a bare image has no time zones
 )
 
 func main() {
+	// What net/http prints by itself quotes what it was sent: the rest of an answer that is longer than
+	// it says, with the token that was just made. Our own log goes another way.
+	log.SetOutput(io.Discard)
 	if err := keepMemory(); err != nil {
 		fmt.Fprintln(os.Stderr, "rotatord:", err)
 		os.Exit(exitFailed)
 	}
 	os.Exit(run(context.Background(), os.Args[1:], environment{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, environ: os.Environ, now: time.Now,
+		getenv: os.Getenv, environ: os.Environ, now: time.Now, system: "/var/lib/rotatord",
 	}))
 }

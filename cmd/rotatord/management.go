@@ -89,7 +89,7 @@ func (c *account) works(ctx context.Context, s rotator.Secret) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, user, known, err := c.house.store.Pinned(ctx)
+	origin, user, known, err := c.house.store.Pinned(ctx)
 	if err != nil {
 		return err
 	}
@@ -97,7 +97,8 @@ func (c *account) works(ctx context.Context, s rotator.Secret) error {
 		return fmt.Errorf("it belongs to user %s, and this state to user %s: use another --state-dir, or --accept-account", who.ID, user)
 	}
 	if !known || c.accept || (user == "" && who.ID != "") {
-		if err := c.house.store.Pin(ctx, c.house.client.Origin(), who.ID); err != nil {
+		now := c.house.client.Origin()
+		if err := c.house.store.Pin(ctx, now, who.ID, c.house.pinned(now, who.ID, origin, user, known)...); err != nil {
 			return err
 		}
 		c.accept = false // this account, and no third one
@@ -136,7 +137,7 @@ func (a *app) asker(ctx context.Context, l *look) (*sitegpt.Client, rotator.API,
 		}
 	}
 	var keeper *management.Keeper
-	client, _, err := a.client(l.config, func() rotator.Secret { s, _ := keeper.Bearer(); return s })
+	client, _, err := a.client(l.config, func() rotator.Secret { s, _ := keeper.Bearer(); return s }, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -152,7 +153,7 @@ func (a *app) asker(ctx context.Context, l *look) (*sitegpt.Client, rotator.API,
 // own id. Where the one in use may not list either, that says nothing.
 func (b *house) prove(c *config.Config, limiter *sitegpt.Limiter) func(context.Context, rotator.Secret, string) error {
 	return func(ctx context.Context, s rotator.Secret, id string) error {
-		client, _, err := b.a.client(c, func() rotator.Secret { return s })
+		client, _, err := b.a.client(c, func() rotator.Secret { return s }, b.metrics.API)
 		if err != nil {
 			return err
 		}
@@ -201,14 +202,9 @@ const (
 // ownExpiry warns of a management token that nobody rotates and that is about to expire. seen is
 // what SiteGPT told of it; what the configuration says counts only where it told nothing.
 func ownExpiry(c *config.Config, records []rotator.Record, seen string, now time.Time) []rotator.Problem {
-	for i := range records {
-		if records[i].Name == rotator.OwnName && records[i].Current(now) != nil {
-			return nil // that one is in use, and watched like every entry
-		}
-	}
-	expires, err := time.Parse(time.RFC3339, seen)
-	if err != nil {
-		expires = c.Management.ExpiresAt
+	expires, rotated := ownExpires(c, records, seen, now)
+	if rotated {
+		return nil // that one is watched like every entry
 	}
 	left := expires.Sub(now)
 	if expires.IsZero() || left > ownWarns {
@@ -221,12 +217,33 @@ func ownExpiry(c *config.Config, records []rotator.Record, seen string, now time
 	return []rotator.Problem{{Kind: rotator.ProblemOwnExpiry, Token: rotator.OwnName, What: what, Failing: left <= ownFails}}
 }
 
-// ownProblems is ownExpiry for whoever holds the state.
-func (b *house) ownProblems(ctx context.Context) []rotator.Problem {
+// ownExpires is when the management token in use expires, and whether it is one that rotatord rotated;
+// zero where nobody knows.
+func ownExpires(c *config.Config, records []rotator.Record, seen string, now time.Time) (at time.Time, rotated bool) {
+	for i := range records {
+		if g := records[i].Current(now); records[i].Name == rotator.OwnName && g != nil {
+			return g.Expires, true
+		}
+	}
+	at, err := time.Parse(time.RFC3339, seen)
+	if err != nil {
+		at = c.Management.ExpiresAt
+	}
+	return at, false
+}
+
+// ownSeen is when the operator's credential expires, as SiteGPT last told; "" where it did not.
+func (b *house) ownSeen(ctx context.Context) string {
 	seen, _, err := b.store.Meta(ctx, metaOwnExpires)
 	if err != nil {
 		b.log.Warn("look when the management token expires", "error", err)
 	}
+	return seen
+}
+
+// ownProblems is ownExpiry for whoever holds the state.
+func (b *house) ownProblems(ctx context.Context) []rotator.Problem {
+	seen := b.ownSeen(ctx)
 	_, records := b.engine.Snapshot()
 	c, _ := b.inForce()
 	return ownExpiry(c, records, seen, b.a.now())

@@ -24,13 +24,13 @@ func TestWrongArguments(t *testing.T) {
 		{"help nope", `there is no command "nope"`},
 		{"completion klingon", `there is no command "klingon"`},
 		{"health x", `no arguments are taken, and "x" is one`},
-		{"history a b", "one NAME at most is taken, not 2"},
-		{"validate a b", "one FILE at most is taken, not 2"},
+		{"history bot b", `there is no token "b"; there is bot`},
+		{"validate a b", "there is no a: name it with --config or ROTATORD_CONFIG"},
 		{"revoke", "one NAME is needed, not 0"},
 		{"rotate", "name the tokens to rotate, or say --all"},
 		{"adopt", "a NAME is needed: which tokens are to be adopted?"},
 		{"history --limit -1", "--limit -1: use a number of events, or 0 for all"},
-		{"history --format yaml", `format "yaml": use table, json or jsonl`},
+		{"history --format yaml", `--format "yaml": use table, json, jsonl, csv or report`},
 		{"history bto", `there is no token "bto" (did you mean "bot"?)`},
 		{"revoke other", `there is no token "other"; there is bot`},
 		{"status both", `there is no token "both" (did you mean "bot"?)`},
@@ -42,6 +42,35 @@ func TestWrongArguments(t *testing.T) {
 			t.Errorf("%s: it says %q, want %q", tc.args, first, tc.want)
 		}
 	}
+}
+
+// full is a disk without room.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// Whoever sends what a command prints into a file, and that is not whole, is told so by the exit code.
+func TestWhatCannotBePrintedFails(t *testing.T) {
+	s := newStage(t, "notify: {people: {webhook: {url: \"http://127.0.0.1:1/\"}}}\n"+oneToken)
+	s.run(exitOK, "once")
+	token := s.token("BOT_TOKEN")
+	s.stdout = full{}
+	for _, args := range []string{
+		"status", "status --json", "status --check", "plan", "plan --json", "history", "history --json", "history --format csv",
+		"history --format report", "identify", "orphans", "orphans --json", "pause bot --until 1h", "pause bot --end", "validate", "validate --json", "doctor", "notify", "notify --json",
+		"simulate", "drill", "schema", "version", "completion bash", "help", "help status", "--help", "rotate --help", "adopt bot", "rotate bot", "revoke bot --generation 1",
+	} {
+		in := ""
+		if args == "identify" {
+			in = token
+		}
+		s.feed(in, exitFailed, strings.Fields(args)...)
+		says(t, s.stderr, "what it prints cannot be written", syscall.ENOSPC.Error())
+		if n := strings.Count(s.stderr, syscall.ENOSPC.Error()); n != 1 {
+			t.Errorf("%s says it %d times: %s", args, n, s.stderr)
+		}
+	}
+	s.feed("", exitUsage, "status", "nobody") // what is wrong with the command comes first
 }
 
 func TestCommandsWithoutAState(t *testing.T) {
@@ -109,7 +138,7 @@ func TestPlanSaysACauseOnce(t *testing.T) {
 }
 
 func TestPlanLooksIntoTheSinks(t *testing.T) {
-	config := strings.ReplaceAll(oneToken, "  - name: bot", "  - name: bot\n    on_drift: hold")
+	config := strings.ReplaceAll(oneToken, "  - name: bot", "  - name: bot\n    on_drift: hold") + "      - file: {path: copy.token}\n"
 	s := newStage(t, config)
 	s.write("app.env", "BOT_TOKEN=precious\n")
 	if out := s.run(exitOK, "plan", "--exit-code"); !strings.Contains(out, "say take_over: true") {
@@ -123,23 +152,38 @@ func TestPlanLooksIntoTheSinks(t *testing.T) {
 	s.run(exitOK, "rotate", "bot")
 	first := s.token("BOT_TOKEN")
 	s.run(exitOK, "rotate", "bot")
+	second := s.token("BOT_TOKEN")
 	for _, tc := range []struct {
-		value string
-		code  int
-		want  string
+		value, copied string
+		code          int
+		want          string
 	}{
-		{s.token("BOT_TOKEN"), exitOK, "\nNothing to do."},
-		{"", exitChanges, "it would be filled again, without a new one"},
-		{first, exitChanges, "holds generation 1 of bot: it would be overwritten with generation 2"},
-		{"precious", exitOK, "it would be left alone"},
+		{second, second, exitOK, "\nNothing to do."},
+		{"", second, exitChanges, "it would be filled again, without a new one"},
+		{"", second, exitChanges, "+ bot: push generation 2: "},
+		{first, second, exitChanges, "holds generation 1 of bot: it would be overwritten with generation 2"},
+		{"", "", exitChanges, "no longer holds the token, and no other sink does: it would get a new one"},
+		{"", "", exitChanges, "+ bot: create generation 3: no sink is proven to hold generation 2"},
+		{first, "", exitChanges, "holds generation 1 of bot: it would be overwritten with a new token, since no sink holds the present one"},
+		{"precious", second, exitOK, "it would be left alone"},
+		{"precious", second, exitOK, "\nNothing to do now, but see what is said of 1 sink above."},
 	} {
 		s.write("app.env", "BOT_TOKEN="+tc.value+"\n")
+		s.write("copy.token", tc.copied)
 		if out := s.run(tc.code, "plan", "--exit-code"); !strings.Contains(out, tc.want) {
 			t.Errorf("plan does not say %q:\n%s", tc.want, out)
 		}
 	}
 	s.write("rotation.yaml", strings.ReplaceAll(config, "on_drift: hold", "on_drift: restore"))
-	if out := s.run(exitChanges, "plan", "--exit-code"); !strings.Contains(out, "it would be overwritten (on_drift: restore)") {
+	if out := s.run(exitChanges, "plan", "--exit-code"); !strings.Contains(out, "it would be overwritten with generation 2 (on_drift: restore)") {
+		t.Errorf("plan says:\n%s", out)
+	}
+	// A sink that waits for a person does so no longer, once the configuration lets it be written.
+	s.write("rotation.yaml", config)
+	s.run(exitOK, "once")
+	says(t, s.run(exitOK, "plan", "--exit-code"), "holds a value that is none of ours", "adopt bot")
+	s.write("rotation.yaml", strings.ReplaceAll(config, "on_drift: hold", "on_drift: restore"))
+	if out := s.run(exitChanges, "plan", "--exit-code"); !strings.Contains(out, "it would be overwritten with generation 2 (on_drift: restore)") || strings.Contains(out, "adopt") {
 		t.Errorf("plan says:\n%s", out)
 	}
 	if n := s.api.Made(); n != 2 {
@@ -170,6 +214,55 @@ func TestStateFolderThatCannotBe(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Who only looks leaves nothing in a home; who works makes what is missing there.
+func TestLookingMakesNoFolders(t *testing.T) {
+	s := newStage(t, oneToken)
+	home := filepath.Join(s.dir, "home")
+	s.env = map[string]string{"ROTATORD_STATE_DIR": "", "HOME": home}
+	if err := os.Mkdir(home, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		code int
+		args string
+	}{
+		{exitOK, "plan"},
+		{exitOK, "status"},
+		{exitOK, "validate"},
+		{exitOK, "doctor"},
+		{exitOK, "simulate --until 5d"},
+		{exitUsage, "history"},
+		{exitUsage, "identify"},
+		{exitUsage, "orphans"},
+		{exitUsage, "new-instance other"},
+		{exitUsage, "revoke bot --generation 1"},
+		{exitFailed, "health"},
+		{exitFailed, "reload"},
+		{exitOK, "__complete revoke b"},
+	} {
+		s.run(c.code, strings.Fields(c.args)...)
+		left, err := os.ReadDir(home)
+		if err != nil || len(left) > 0 {
+			t.Fatalf("%s left %v in the home (%v)", c.args, left, err)
+		}
+	}
+	s.run(exitOK, "rotate", "bot")
+	if _, err := os.Stat(filepath.Join(home, ".local", "state", "rotatord", "rotatord.db")); err != nil {
+		t.Error(err)
+	}
+	for _, command := range []string{"once", "pause --until 1d"} {
+		s.env["HOME"] = filepath.Join(s.dir, "another", strings.Fields(command)[0])
+		s.run(exitOK, strings.Fields(command)...)
+	}
+	s.run(exitOK, "status")
+	// Where a package made a folder for it, the state is there.
+	s.system = filepath.Join(s.dir, "system")
+	if err := os.Mkdir(s.system, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	says(t, s.run(exitOK, "status"), "There is no state in "+s.system)
 }
 
 func TestRefusedManagementTokenIsToldOnce(t *testing.T) {

@@ -162,11 +162,16 @@ func (a *app) revokeOrphans(ctx context.Context, dir string, api rotator.API, id
 		return err
 	}
 	defer st.Close() //nolint:errcheck // everything is durable by then
+	by := a.whoami()
 	for _, id := range ids {
 		name := listed[slices.IndexFunc(listed, func(t rotator.Listed) bool { return t.ID == id })].Name
 		label, _ := rotator.ParseLabel(name)
+		ev := rotator.Event{At: a.now(), Kind: rotator.EventAsked, Entry: label.Entry, Label: name, ID: id, By: by, Detail: "revoke it, as an orphan"}
+		if err := st.Tell(ctx, ev); err != nil { // what would leave no trace is not done
+			return fmt.Errorf("note in the journal that %s is to be revoked: %w", id, err)
+		}
 		err := api.Revoke(ctx, id)
-		ev := rotator.Event{At: a.now(), Kind: rotator.EventRevoked, Entry: label.Entry, Label: name, ID: id, By: whoami(), Detail: "by hand, as an orphan"}
+		ev.At, ev.Kind, ev.Detail = a.now(), rotator.EventRevoked, "by hand, as an orphan"
 		if err != nil {
 			ev.Kind, ev.Error = rotator.EventFailed, err.Error()
 		}
@@ -206,7 +211,7 @@ func (a *app) printOrphans(o orphansJSON) {
 			if !t.LastUsed.IsZero() {
 				used = "used " + ago(t.LastUsed, now)
 			}
-			fmt.Fprintf(w, "  %s\t%s\texpires %s\t%s\n", t.ID, t.Name, when(t.Expires, now), used)
+			fmt.Fprintf(w, "  %s\t%s\texpires %s\t%s\n", plain(t.ID), plain(t.Name), when(t.Expires, now), used)
 		}
 		w.Flush() //nolint:errcheck // there is nowhere else to complain
 		if group.hint != "" {

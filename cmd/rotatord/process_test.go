@@ -476,25 +476,36 @@ func TestCanary(t *testing.T) {
 		// Both print the token, and leave what else they were given where the test reads it.
 		"good": "#!/bin/sh\ncat >\"$0.held\"\nenv >>\"$0.environ\"\ntr '\\0' ' ' </proc/$$/cmdline >>\"$0.cmdline\"\ncat \"$0.held\"; cat \"$0.held\" >&2\nsleep 0.5\n",
 		"bad":  "#!/bin/sh\ncat >\"$0.held\"\nenv >>\"$0.environ\"\ncat \"$0.held\"; cat \"$0.held\" >&2\nsleep 0.5\nexit 7\n",
+		// A consumer prints the token that it finds in its sink, and fails.
+		"told": "#!/bin/sh\ncat >>\"$0.stdin\"\nenv >>\"$0.environ\"\ntr '\\0' ' ' </proc/$$/cmdline >>\"$0.cmdline\"\ncat app.env; cat app.env >&2\nsleep 0.2\nexit 7\n",
 	} {
 		if err := os.WriteFile(filepath.Join(tools, name), []byte(script), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
+	people := newReceiver(t)
+	s.write("shared", "shared")
 	s.write("rotation.yaml", fmt.Sprintf(`version: 1
 api: {requests_per_minute: 60000}
 daemon: {settle: 200ms}
 management: {schedule: "@daily"}
+consumers:
+  told: {exec: {command: [%[1]s/told], log_output: true}}
+  hook: {http: {url: %[2]s/, secret: {file: shared}}}
+notify:
+  json: {webhook: {url: %[2]s/, secret: {file: shared}}, on: [failing, waiting, rotated], after: 0}
+  channel: {slack: {url: {env: CHANNEL}}}
 tokens:
   - name: bot
     scopes: [chatbots:read, leads:read]
     schedule: "@daily"
+    consumers: [told, hook]
     sinks:
       - env_file: {path: app.env, key: BOT_TOKEN}
       - exec: {command: [%[1]s/good], log_output: true}
       - exec: {command: [%[1]s/bad], log_output: true}
         required: false
-`, tools))
+`, tools, people.URL))
 	management := []string{"SITEGPT_API_TOKEN=" + s.api.Management().Reveal()}
 	var tokens []string
 	var outputs []byte
@@ -538,8 +549,12 @@ tokens:
 		{"status", "bot"},
 		{"plan"},
 		{"plan", "--json"},
+		{"once", "--dry-run"},
 		{"history"},
+		{"history", "--json"},
 		{"history", "--format", "jsonl"},
+		{"history", "--format", "csv"},
+		{"history", "--format", "report"},
 		{"validate"},
 		{"validate", "--json"},
 		{"orphans"},
@@ -551,6 +566,11 @@ tokens:
 		{"drill", "--json"},
 		{"doctor"},
 		{"doctor", "--json"},
+		{"once"},
+		{"notify"},
+		{"notify", "--test", "--json"},
+		{"plan", "--diff", filepath.Join(s.dir, "rotation.yaml"), "--format", "markdown"},
+		{"__complete", "adopt", "bot", "--sink", ""},
 		{"simulate", "--until", "5d"},
 		{"simulate", "--until", "5d", "--json"},
 		{"health"},
@@ -571,6 +591,17 @@ tokens:
 			outputs = append(outputs, out.Bytes()...)
 		}
 	}
+	s.execute(exitFailed, "once", "--metrics-file", filepath.Join(s.dir, "rotatord.prom")) // looked at with the other files
+	r := s.background("ROTATORD_LISTEN=127.0.0.1:0")
+	for _, path := range []string{"/metrics", "/", "/api/status.json", "/readyz"} {
+		_, text := r.get(path)
+		if len(text) == 0 {
+			t.Errorf("GET %s: nothing", path)
+		}
+		outputs = append(outputs, text...)
+	}
+	r.signal(syscall.SIGTERM)
+	r.end(exitOK)
 	own, err := os.ReadFile(ownFile(filepath.Join(s.dir, "state")))
 	if err != nil || !plaintext.Match(own) {
 		t.Errorf("rotatord's own token was not rotated: %v", err)
@@ -584,7 +615,16 @@ tokens:
 		t.Errorf("what the programs print was logged %d times: there was nothing to redact", n)
 	}
 	s.clean(tokens...)
-	for _, name := range []string{"good.environ", "good.cmdline", "bad.environ"} {
+	told := people.got()
+	if text := strings.Join(told, "\n"); !strings.Contains(text, "tokens.changed") || !strings.Contains(text, "told: exit code 7") || !strings.Contains(text, "this is a test") {
+		t.Errorf("consumers and people were told %q", told)
+	} else {
+		s.noCanary("what consumers and people were told", []byte(text), tokens...)
+	}
+	if !bytes.Contains(outputs, []byte(`"program":"told"`)) || !bytes.Contains(outputs, []byte("BOT_TOKEN=[redacted]")) {
+		t.Error("what the consumer prints was not logged")
+	}
+	for _, name := range []string{"good.environ", "good.cmdline", "bad.environ", "told.stdin", "told.environ", "told.cmdline"} {
 		b, err := os.ReadFile(filepath.Join(tools, name))
 		if err != nil || len(b) == 0 {
 			t.Errorf("%s: %v", name, err)

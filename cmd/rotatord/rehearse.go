@@ -116,6 +116,7 @@ func moveSinks(c *config.Config) (notes []string, err error) {
 		return nil, err
 	}
 	c.API.RequestsPerMinute = 6000 // nobody has to be spared here
+	c.Monitor = config.Monitor{Insecure: c.Monitor.Insecure, Hosts: c.Monitor.Hosts}
 	for i := range c.Tokens {
 		t := &c.Tokens[i]
 		for j := range t.Sinks {

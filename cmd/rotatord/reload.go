@@ -35,7 +35,7 @@ when it is in force, 2 when it is wrong, 1 when something else is in the way (a 
 cannot be written, say). Whatever is refused, the configuration from before stays in force.
 
 The daemon also looks by itself every few seconds whether its files were edited. What only a
-restart changes: the state folder, instance, api.base_url, api.token, daemon.listen, and
+restart changes: the state folder, instance, api.base_url, api.token, monitor.listen, and
 every variable of the environment.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -63,6 +63,9 @@ func (a *app) reload(ctx context.Context, timeout time.Duration, asJSON bool) er
 		return err
 	}
 	defer st.Close() //nolint:errcheck // only read
+	if err := a.told(ctx, dir, rotator.Event{At: a.now(), Kind: rotator.EventAsked, By: a.whoami(), Detail: "read the configuration again"}); err != nil {
+		fmt.Fprintf(a.stderr, "the journal does not tell who asked: %s\n", err) // an edit must not wait for that
+	}
 	sent := a.now()
 	if err := syscall.Kill(held.PID, syscall.SIGHUP); err != nil {
 		return fmt.Errorf("signal the daemon, pid %d of %s: %w: run this as that user, or as root", held.PID, held.User, err)
@@ -153,9 +156,9 @@ type reloader struct {
 
 // begin notes how the start went: with the file's configuration, or with the last accepted one.
 func (r *reloader) begin(ctx context.Context) {
-	now := r.a.now()
 	c, f := r.inForce()
-	t := trial{Begun: now, Ended: now, Tokens: len(c.Tokens)}
+	// By the instant at which it was read: who asks for a reload after that is not told of this one.
+	t := trial{Begun: r.read, Ended: r.a.now(), Tokens: len(c.Tokens)}
 	r.tried = c.Hash
 	if f != nil {
 		source, err := config.Read(r.a.configPath())
@@ -164,6 +167,7 @@ func (r *reloader) begin(ctx context.Context) {
 		logProblems(r.house, f.refused)
 		r.log.Error("the configuration is refused: the last accepted one runs instead", "error", f.refused, "accepted", f.At.UTC().Format(time.RFC3339))
 	}
+	r.reloads.Store(&t)
 	if err := keep(ctx, r.store, metaTrial, t); err != nil && ctx.Err() == nil {
 		r.log.Warn("nobody is told which configuration is in force", "error", err)
 	}
@@ -224,7 +228,9 @@ func (r *reloader) try(ctx context.Context) {
 			t.Next = r.again
 		}
 		r.refused(err)
+		r.declined(ctx, r.tried, err)
 	}
+	r.reloads.Store(&t)
 	if err := keep(ctx, r.store, metaTrial, t); err != nil {
 		r.log.Warn("nobody is told what came of the reload", "error", err)
 	}
@@ -306,8 +312,8 @@ func (r *reloader) fixed(c *config.Config) error {
 	if c.API.Token != old.API.Token {
 		what = append(what, "api.token (another text in the same file counts at once)")
 	}
-	if r.a.set.Listen == "" && c.Daemon.Listen != old.Daemon.Listen {
-		what = append(what, fmt.Sprintf("daemon.listen (%s)", cmp.Or(c.Daemon.Listen, "removed")))
+	if r.move == nil && r.a.set.Listen == "" && c.Monitor.Listen != old.Monitor.Listen {
+		what = append(what, fmt.Sprintf("monitor.listen (%s)", cmp.Or(c.Monitor.Listen, "removed")))
 	}
 	if len(what) == 0 {
 		return nil

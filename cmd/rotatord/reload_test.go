@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/rotatord/rotatord/rotator/sitegpt/sandbox"
+
+	"github.com/rotatord/rotatord/rotator/store"
 )
 
 // more is oneToken with a second token, whose env file is at path.
@@ -84,10 +86,10 @@ func TestReloadCommand(t *testing.T) {
 
 	// What only a restart changes.
 	s.write("rotation.yaml", strings.ReplaceAll("instance: other\n"+more("app.env"), "{requests_per_minute: 6000}", `{requests_per_minute: 6000, token: {env: OTHER}}`))
-	s.write("rotation.yaml", strings.ReplaceAll(s.text("rotation.yaml"), "{settle: 1s}", "{settle: 1s, listen: 127.0.0.1:9090}"))
+	s.write("rotation.yaml", "monitor: {listen: 127.0.0.1:9090}\n"+s.text("rotation.yaml"))
 	s.run(exitUsage, "reload", "--json")
 	s.run(exitUsage, "reload")
-	says(t, s.stderr, "only a restart changes instance (other, in force is ", "api.token", "daemon.listen (127.0.0.1:9090)")
+	says(t, s.stderr, "only a restart changes instance (other, in force is ", "api.token", "monitor.listen (127.0.0.1:9090)")
 
 	s.write("rotation.yaml", more("app.env"))
 	says(t, s.run(exitOK, "reload"), "reloaded: 2 tokens")
@@ -199,4 +201,32 @@ func TestReloadInTheMiddleOfARotation(t *testing.T) {
 	r.end(exitOK)
 	s.run(exitOK, "once")
 	s.accounted(2)
+}
+
+// Who asks for a reload while the daemon starts is told of what came of it, and not of the start: that
+// read the file before.
+func TestReloadWhileItStarts(t *testing.T) {
+	s := newStage(t, oneToken)
+	stop := s.daemon()
+	held, ok, err := store.Holding(filepath.Join(s.dir, "state"))
+	if err != nil || !ok {
+		t.Fatal(held, err)
+	}
+	var st *store.Reader
+	until(t, "there is a state", func() bool {
+		st, err = store.OpenReader(t.Context(), filepath.Join(s.dir, "state"))
+		return err == nil
+	})
+	var began trial
+	until(t, "how the start went is kept", func() (ok bool) {
+		began, ok, err = kept[trial](t.Context(), st, metaTrial)
+		return ok && err == nil
+	})
+	if began.Begun.After(held.Since) {
+		t.Errorf("the start began at %s, and the state was its own at %s: a reload in between would take it for its own", began.Begun, held.Since)
+	}
+	if err := st.Close(); err != nil {
+		t.Error(err)
+	}
+	stop()
 }

@@ -126,7 +126,7 @@ func (a *app) wish(ctx context.Context, command string, names []string, timeout 
 			_, records := b.engine.Snapshot()
 			return a.all(asks, records)
 		})
-		b.tell(soft, true)
+		b.tell(soft)
 		leave()
 		entries, records := b.engine.Snapshot()
 		return a.fulfilled(entries, asks, records, false)
@@ -142,6 +142,9 @@ func cmpOr(s, other string) string {
 
 // leave writes the wishes into the mailbox.
 func (a *app) leave(ctx context.Context, dir string, names []string, ask func(rotator.Record) (rotator.Ask, error)) ([]rotator.Ask, error) {
+	if err := a.makeStateHome(); err != nil {
+		return nil, err
+	}
 	st, err := store.Open(ctx, dir, store.Options{})
 	if err != nil {
 		return nil, err
@@ -160,7 +163,7 @@ func (a *app) leave(ctx context.Context, dir string, names []string, ask func(ro
 		if err != nil {
 			return nil, err
 		}
-		one.By, one.At = whoami(), a.now()
+		one.By, one.At = a.whoami(), a.now()
 		asks = append(asks, one)
 	}
 	for _, one := range asks {
@@ -274,7 +277,7 @@ func (a *app) fulfilled(entries []rotator.Entry, asks []rotator.Ask, records []r
 		i := slices.IndexFunc(records, func(r rotator.Record) bool { return r.Name == w.Entry })
 		r := &records[i]
 		if w.Seq != 0 {
-			a.ordered(w, r)
+			a.ordered(w, r, entries)
 			continue
 		}
 		if w.Revoke != 0 {
@@ -423,6 +426,9 @@ func (a *app) revoke(ctx context.Context, name string, generation int, force boo
 	declared := false
 	for _, t := range c.All() {
 		declared = declared || t.Name == name
+		if t.Was == name && !slices.ContainsFunc(records, func(r rotator.Record) bool { return r.Name == t.Name }) { // its record is about to get that name, and an order to this one would be lost
+			return usage("%s is what %s was: say rotatord revoke %[2]s, or rotatord rotate %[2]s --compromised, once run, once or reload has given it the new name", name, t.Name)
+		}
 	}
 	now := a.now()
 	var live []int

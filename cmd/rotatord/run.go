@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -14,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/rotatord/rotatord/rotator"
-	"github.com/rotatord/rotatord/rotator/monitor"
 	"github.com/rotatord/rotatord/rotator/store"
 )
 
@@ -30,20 +30,22 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Run the daemon: rotate every token when its time comes",
 		Long: `Run the daemon. It rotates every token when its time comes, reads the sinks back,
 and retries what fails, until it gets SIGTERM or SIGINT: a token that was just made
-is still brought to its sinks then. A second signal stops at once. An edited configuration
-is taken over within seconds, at once by SIGHUP or rotatord reload; one that is refused
-changes nothing, and at a start the last accepted one runs instead. systemd is told when it is ready, how its tokens are (systemctl
-status shows it), and that its loop moves (Type=notify, WatchdogSec=).
+is still brought to its sinks then. A second signal stops at once.
 
-With --sandbox, SiteGPT is a stand-in in this process, and state and every sink are
-below ./sandbox: safe with anybody's configuration.`,
+An edited configuration is taken over within seconds, at once by SIGHUP or rotatord reload;
+one that is refused changes nothing, and at a start the last accepted one runs instead.
+systemd is told when it is ready, how its tokens are (systemctl status shows it), and that
+its loop moves (Type=notify, WatchdogSec=).
+
+With --sandbox, SiteGPT is a stand-in in this process, state and every sink are below
+./sandbox, and the page is on a port of this machine: safe with anybody's configuration.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.daemon(c.Context(), acceptAccount)
 		},
 	}
 	a.sandboxFlag(c, "rehearse: a stand-in API, and all files below ./sandbox")
-	c.Flags().StringVar(&a.set.Listen, "listen", a.set.Listen, "answer probes at this host:port, /healthz and /readyz (ROTATORD_LISTEN, daemon.listen; default: nowhere)")
+	c.Flags().StringVar(&a.set.Listen, "listen", a.set.Listen, "show the page, and answer probes, at this host:port (ROTATORD_LISTEN, monitor.listen; default: nowhere)")
 	c.Flags().BoolVar(&acceptAccount, "accept-account", false, "tie the state to the account of the present management token")
 	c.Flags().BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
 	return c
@@ -99,16 +101,16 @@ func (a *app) daemon(ctx context.Context, acceptAccount bool) error {
 	defer leave()
 	b.log.Info("started", "version", buildVersion(), "tokens", len(b.config.Tokens), "api", b.client.Origin())
 	manager.warn(b.log, a.getenv)
-	edits := &reloader{house: b, manager: manager, hangup: hangup}
-	edits.begin(soft)
-	s := &service{house: b, manager: manager, edits: edits, pulse: monitor.NewPulse(a.now), outages: newOutageLog(b.log, a.now)}
+	s := newService(soft, b, manager, hangup)
 	shut, err := s.listen()
 	if err != nil {
 		manager.describe("not started: " + err.Error())
+		b.ended(context.WithoutCancel(hard))
 		return err
 	}
 	defer shut()
 	s.keep(soft, hard)
+	b.ended(context.WithoutCancel(hard))
 	return nil
 }
 
@@ -122,6 +124,7 @@ func local(t time.Time) string {
 
 func (a *app) onceCommand() *cobra.Command {
 	var acceptAccount, dryRun bool
+	var metricsFile string
 	patience := durationFlag(30 * time.Second)
 	c := &cobra.Command{
 		Use:   "once",
@@ -131,28 +134,33 @@ due before the next pass counts as due: say with --next-pass how far away that i
 1h for a timer that fires each hour. The configuration is then held against that promise:
 one pass that fails must not leave a gap (see also validate --next-pass).
 
-A configuration that is refused is replaced by the last accepted one, and the exit code is 2.`,
+A configuration that is refused is replaced by the last accepted one, and the exit code is 2.
+A --metrics-file that cannot be written keeps no token waiting, and is a failure all the same.`,
 		Args: noArguments,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if dryRun {
-				return a.plan(c.Context(), planOptions{})
+				return a.plan(c.Context(), planOptions{once: true})
 			}
-			return a.once(c.Context(), acceptAccount, time.Duration(patience))
+			return a.once(c.Context(), acceptAccount, time.Duration(patience), metricsFile)
 		},
 	}
 	f := c.Flags()
 	a.sandboxFlag(c, "rehearse: a stand-in API, and all files below ./sandbox")
 	f.BoolVar(&acceptAccount, "accept-account", false, "tie the state to the account of the present management token")
 	f.BoolVar(&a.allowEmpty, "allow-empty", false, "accept a configuration without tokens")
-	f.BoolVar(&dryRun, "dry-run", false, "only say what would happen (the same as plan)")
+	f.BoolVar(&dryRun, "dry-run", false, "only say what this pass would do (plan says what the daemon would)")
 	f.Var(&a.nextPass, "next-pass", "a promise: how far away the next pass is at most (default: no promise, but the distance between the last two)")
+	f.StringVar(&metricsFile, "metrics-file", "", "write how every token is to this file, for node_exporter's textfile collector (a name that ends in .prom)")
 	f.Var(&patience, "patience", "how long to wait for retries before giving up")
 	return c
 }
 
 const metaPass = "pass" // when once last ran, and how far it was from the one before
 
-func (a *app) once(ctx context.Context, acceptAccount bool, patience time.Duration) error {
+func (a *app) once(ctx context.Context, acceptAccount bool, patience time.Duration, metricsFile string) error {
+	if metricsFile != "" && filepath.Ext(metricsFile) != ".prom" {
+		return usage("--metrics-file %s: node_exporter collects files that end in .prom alone", metricsFile)
+	}
 	soft, hard, stop := signals(ctx)
 	defer stop()
 	b, leave, err := a.enter(soft, hard, how{kind: store.Command, command: "once", wait: patience, acceptAccount: acceptAccount, ahead: time.Duration(a.nextPass)})
@@ -160,40 +168,59 @@ func (a *app) once(ctx context.Context, acceptAccount bool, patience time.Durati
 		return err
 	}
 	defer leave()
+	b.interval = time.Duration(a.nextPass)
 	if a.nextPass == 0 {
 		if ahead := b.lastPass(soft); ahead > 0 {
+			b.interval = ahead
 			if err := b.loadEntries(soft, b.config, ahead); err != nil {
 				return err
 			}
 		}
 	}
-	b.tell(soft, true)
-	unfinished := b.pass(soft, hard, patience, nil)
-	b.tell(soft, true)
-	if _, err := b.store.Prune(hard, a.now().Add(-b.config.Daemon.Retention)); err != nil {
+	took := b.beginToTell(soft) // what the last pass left; no rotation waits for it
+	b.pass(soft, hard, patience, nil)
+	took()
+	b.tell(soft)
+	unfinished := b.pass(soft, hard, 0, nil) // what waited for a consumer, like a revocation
+	now := a.now()
+	if _, err := b.store.Prune(hard, now.Add(-b.config.Daemon.Retention), now); err != nil {
 		b.log.Warn("drop old history", "error", err)
 	}
-	own := b.ownProblems(hard)
+	b.notify(soft)
+	var unwritten error
+	if metricsFile != "" { // also of who could not be told
+		if err := b.metrics.WriteFile(metricsFile); err != nil {
+			unwritten = fmt.Errorf("--metrics-file %s: nobody is told how the tokens are: %w", metricsFile, err)
+		}
+	}
+	own := append(b.unheard(hard), b.ownProblems(hard)...)
 	leave()
-	return b.verdict(soft, unfinished, own)
+	return errors.Join(b.verdict(soft, unfinished, own), unwritten)
 }
 
 // lastPass returns the distance between the last pass and this one, and notes this one.
 func (b *house) lastPass(ctx context.Context) time.Duration {
 	now := b.a.now()
-	text, ok, err := b.store.Meta(ctx, metaPass)
-	var ahead time.Duration
-	if last, perr := time.Parse(time.RFC3339, text); ok && err == nil && perr == nil {
-		// Somebody who tries twice by hand did not promise a pass each minute, and one who comes
-		// back after a week did not promise a week.
-		if d := now.Sub(last); d >= 5*time.Minute && d <= 48*time.Hour {
-			ahead = d
-		}
+	text, _, err := b.store.Meta(ctx, metaPass)
+	if err != nil {
+		text = ""
 	}
 	if err := b.store.SetMeta(ctx, metaPass, now.UTC().Format(time.RFC3339)); err != nil {
 		b.log.Warn("note this pass", "error", err)
 	}
-	return ahead
+	return sincePass(text, now)
+}
+
+// sincePass is how far away the next pass is to be expected, where the last one was noted as text; 0:
+// nobody knows.
+func sincePass(text string, now time.Time) time.Duration {
+	last, err := time.Parse(time.RFC3339, text)
+	// Somebody who tries twice by hand did not promise a pass each minute, and one who comes
+	// back after a week did not promise a week.
+	if d := now.Sub(last); err == nil && d >= 5*time.Minute && d <= 48*time.Hour {
+		return d
+	}
+	return 0
 }
 
 // verdict prints what a pass left, and turns it into an exit code. own is what is wrong with the

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,11 +41,29 @@ type service struct {
 	shown  bool      // of a rehearsal: what landed where
 }
 
+// newService makes a daemon of a house. It does nothing yet.
+func newService(ctx context.Context, b *house, manager *supervisor, hangup <-chan os.Signal) *service {
+	edits := &reloader{house: b, manager: manager, hangup: hangup}
+	edits.begin(ctx)
+	s := &service{house: b, manager: manager, edits: edits, pulse: monitor.NewPulse(b.a.now), outages: newOutageLog(b.log, b.a.now)}
+	b.loop = s.pulse
+	return s
+}
+
 // keep looks until soft ends, and returns when all that was under way is finished, or hard ended.
 func (s *service) keep(soft, hard context.Context) {
 	var aside sync.WaitGroup
 	aside.Go(func() { s.becomeReady(soft); s.edits.watch(soft) })
-	aside.Go(func() { schedule.Every(soft, lookEvery, s.log, func(ctx context.Context) { s.tell(ctx, false) }) })
+	told, end := lingering(soft, consumerGrace)
+	defer end()
+	defer context.AfterFunc(hard, end)()
+	aside.Go(func() {
+		schedule.Every(soft, lookEvery, s.log, func(context.Context) { s.teller.Look(told, false) })
+	})
+	people, endPeople := lingering(soft, notifyGrace)
+	defer endPeople()
+	defer context.AfterFunc(hard, endPeople)()
+	aside.Go(func() { schedule.Every(soft, notifyEvery, s.log, func(context.Context) { s.tellPeople(people) }) })
 	schedule.Every(soft, lookEvery, s.log, func(ctx context.Context) { s.beat(ctx, hard) })
 	aside.Wait()
 	s.stopping.Store(true)
@@ -62,6 +79,17 @@ func (s *service) beat(ctx, hard context.Context) {
 	s.moved()
 }
 
+// tellPeople tells them what they do not know yet, once the first pass is over: before it, nobody
+// knows how things are.
+func (s *service) tellPeople(ctx context.Context) {
+	if !s.ready.Load() {
+		return
+	}
+	if err := s.notifier.Look(ctx, false); err != nil && ctx.Err() == nil {
+		s.log.Warn("nobody is told", "error", err)
+	}
+}
+
 // look does what is due.
 func (s *service) look(ctx, hard context.Context) {
 	s.engine.Look(ctx, hard)
@@ -70,7 +98,7 @@ func (s *service) look(ctx, hard context.Context) {
 	if now.Sub(s.pruned) > 24*time.Hour {
 		s.pruned = now
 		c, _ := s.inForce()
-		if _, err := s.store.Prune(ctx, now.Add(-c.Daemon.Retention)); err != nil && ctx.Err() == nil {
+		if _, err := s.store.Prune(ctx, now.Add(-c.Daemon.Retention), now); err != nil && ctx.Err() == nil {
 			s.log.Warn("drop old history", "error", err)
 		}
 		for _, p := range s.ownProblems(ctx) {
@@ -96,35 +124,6 @@ func (s *service) moved() {
 			s.log.Warn("rotatord health cannot be told that the loop moves", "error", err)
 		}
 	}
-}
-
-// listen answers probes, where that is wanted. shut ends it.
-func (s *service) listen() (shut func(), err error) {
-	c, _ := s.inForce()
-	addr := cmp.Or(s.a.set.Listen, c.Daemon.Listen)
-	if addr == "" {
-		return func() {}, nil
-	}
-	if _, _, err := net.SplitHostPort(addr); err != nil { // the file's own was looked at when it was read
-		return nil, usage("ROTATORD_LISTEN: %q is no address to listen on: write it like 127.0.0.1:9090", addr)
-	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, fmt.Errorf("answer probes (ROTATORD_LISTEN, daemon.listen): %w", err)
-	}
-	if err := s.lock.Describe(func(h *store.Holder) { h.Listen = l.Addr().String() }); err != nil {
-		l.Close() //nolint:errcheck // it never answered
-		return nil, err
-	}
-	s.log.Info("answering probes", "at", l.Addr().String())
-	ctx, cancel := context.WithCancel(context.Background()) // probes are answered while it stops, too
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := monitor.Serve(ctx, l, monitor.Handler(s.health()), s.log); err != nil {
-			s.log.Error("probes are answered no more", "error", err)
-		}
-	})
-	return func() { cancel(); serving.Wait() }, nil
 }
 
 // health is what probes are told.
@@ -188,6 +187,8 @@ func (s *service) finish() {
 	go func() {
 		defer close(done)
 		s.engine.Wait()
+		s.teller.Wait()
+		s.notifier.Wait()
 	}()
 	tick := time.NewTicker(extendEvery)
 	defer tick.Stop()
@@ -222,8 +223,11 @@ func (b *house) showSandbox() bool {
 			fmt.Fprintf(out, "    in %s\n", s.Name)
 		}
 	}
+	if at := b.lock.Who().Listen; at != "" {
+		fmt.Fprintf(out, "\nLook at it: http://%s/\n", at)
+	}
 	fmt.Fprint(out, `
-Look at it from another terminal, in this folder (status, plan and history know --sandbox too):
+Or from another terminal, in this folder (status, plan and history know --sandbox too):
 
   go run ./cmd/rotatord status --sandbox
   go run ./cmd/rotatord rotate `+rep.Tokens[0].Name+` --sandbox

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -86,6 +85,9 @@ type simulated struct {
 	Peak    peakJSON           `json:"peak"`
 	Tokens  []*simulate.Course `json:"tokens"`
 	Worst   []worstJSON        `json:"worst,omitempty"`
+
+	zone  *time.Location         // of the picture: the one of all schedules, or this machine's
+	ticks map[string][]time.Time // for the picture, by token
 }
 
 type outageJSON struct {
@@ -112,9 +114,10 @@ func (a *app) simulate(ctx context.Context, o simulateOptions) error {
 	if err != nil {
 		return err
 	}
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // a year is much garbage and little memory
 	out.Tokens = make([]*simulate.Course, len(forecasts))
 	breaks := make([][]simulate.Break, len(forecasts))
-	err = eachOf(len(forecasts), func(i int) (err error) {
+	err = a.eachOf(len(forecasts), "tokens simulated", func(i int) (err error) {
 		if out.Tokens[i], err = forecasts[i].Run(ctx); err == nil && o.worst {
 			breaks[i], err = forecasts[i].Worst(ctx, out.Tokens[i], 8)
 		}
@@ -134,6 +137,7 @@ func (a *app) simulate(ctx context.Context, o simulateOptions) error {
 		}
 	}
 	if o.svg != "" {
+		out.schedules(forecasts, c)
 		if err := os.WriteFile(o.svg, []byte(a.draw(&out)), 0o644); err != nil { //nolint:gosec // a picture without secrets
 			return fmt.Errorf("draw: %w", err)
 		}
@@ -149,20 +153,31 @@ func (a *app) simulate(ctx context.Context, o simulateOptions) error {
 	return err
 }
 
-// eachOf calls f(0) … f(n-1) on all processors.
-func eachOf(n int, f func(i int) error) error {
-	errs := make([]error, n)
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, runtime.GOMAXPROCS(0))
-	for i := range n {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			errs[i] = f(i)
-		})
+// schedules notes what a picture shows of the schedules.
+func (s *simulated) schedules(forecasts []simulate.Forecast, c *config.Config) {
+	zones := map[string]string{}
+	for _, t := range c.All() {
+		zones[t.Name] = t.Timezone
 	}
-	wg.Wait()
-	return errors.Join(errs...)
+	s.zone, s.ticks = time.Local, map[string][]time.Time{} //nolint:gosmopolitan // for a person on this machine
+	shared := zones[forecasts[0].Entry.Name]
+	for i := range forecasts {
+		e := &forecasts[i].Entry
+		if zones[e.Name] != shared {
+			shared = ""
+		}
+		const most = 200 // more would only be a line
+		var ticks []time.Time
+		for t := e.Timing.Schedule.Next(s.From); !t.IsZero() && t.Before(s.Until) && len(ticks) <= most; t = e.Timing.Schedule.Next(t) {
+			ticks = append(ticks, t)
+		}
+		if len(ticks) <= most {
+			s.ticks[e.Name] = ticks
+		}
+	}
+	if zone, err := time.LoadLocation(shared); err == nil && shared != "" {
+		s.zone = zone
+	}
 }
 
 // forecasts reads the configuration, the state and the flags.
@@ -208,11 +223,15 @@ func (a *app) forecasts(ctx context.Context, o simulateOptions, out *simulated) 
 		out.Resumed = !l.fresh
 	}
 	for _, d := range o.down {
-		span, err := parseSpan(d)
+		span, err := out.span(d)
 		if err != nil {
 			return nil, nil, usage("--down %s: %w", d, err)
 		}
 		out.Down = append(out.Down, span)
+	}
+	home, err := a.home()
+	if err != nil {
+		return nil, nil, err
 	}
 	blind := blindPlaces(c)
 	forecasts := make([]simulate.Forecast, 0, len(names))
@@ -221,7 +240,9 @@ func (a *app) forecasts(ctx context.Context, o simulateOptions, out *simulated) 
 			continue
 		}
 		f := simulate.Forecast{Entry: e, Record: records[e.Name], From: out.From, Until: out.Until, Down: out.Down}
-		for _, outlet := range e.Outlets {
+		for i := range e.Outlets {
+			outlet := &e.Outlets[i]
+			outlet.Name = fromHome(outlet.Name, home)
 			if blind[outlet.Place] {
 				f.Blind = append(f.Blind, outlet.Place)
 			}
@@ -255,7 +276,7 @@ func addOutage(text string, forecasts []simulate.Forecast, out *simulated) error
 		return errors.New("write it as WHAT:LENGTH@BEGIN, like api:48h@2027-03-01")
 	}
 	what := text[:colon]
-	span, err := parseSpan(text[colon+1:])
+	span, err := out.span(text[colon+1:])
 	if err != nil {
 		return err
 	}
@@ -283,6 +304,16 @@ func addOutage(text string, forecasts []simulate.Forecast, out *simulated) error
 	}
 	out.Outages = append(out.Outages, outageJSON{what, span})
 	return nil
+}
+
+// span reads LENGTH@BEGIN, of what at least begins or ends in the time that is played: the year may be
+// a slip, and nothing would come of it.
+func (s *simulated) span(text string) (simulate.Span, error) {
+	span, err := parseSpan(text)
+	if err == nil && (!span.From.Before(s.Until) || !span.Until.After(s.From)) {
+		err = fmt.Errorf("it lasts from %s to %s, which is not within what is played, %s to %s (--from, --until)", day(span.From), day(span.Until), day(s.From), day(s.Until))
+	}
+	return span, err
 }
 
 // parseSpan reads LENGTH@BEGIN.
@@ -378,7 +409,7 @@ func (a *app) printSimulated(s *simulated, all bool) {
 		}
 		fmt.Fprintf(out, "The busiest minute, %s, has %s to SiteGPT, %s %d.\n", day(s.Peak.At), count(s.Peak.Requests, "request"), holds, s.Peak.Limit)
 	}
-	if s.Gaps == 0 {
+	if s.Gaps == 0 && !slices.ContainsFunc(s.Tokens, func(c *simulate.Course) bool { return c.Problem != "" }) {
 		fmt.Fprintln(out, "At no instant would a required sink hold a dead token.")
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/rotatord/rotatord/rotator"
 	"github.com/rotatord/rotatord/rotator/field"
 	"github.com/rotatord/rotatord/rotator/management"
+	"github.com/rotatord/rotatord/rotator/notify"
 	"github.com/rotatord/rotatord/rotator/store"
 	"github.com/rotatord/rotatord/sinks"
 )
@@ -49,12 +50,15 @@ type look struct {
 	standing standing
 	entries  []rotator.Entry
 	records  []rotator.Record
+	renamed  map[string]string // records that the configuration gives another name: the old one, by the new one
 	dir      string
 	found    rotator.Found // of the last look at SiteGPT's list
 	holder   store.Holder  // who works on the state; zero: nobody
 	instance string
 	fresh    bool // there is no state yet
 
+	pass       string // when once last ran
+	notes      string // what people were told
 	ownExpires string // when the operator's credential expires, as SiteGPT last told
 	key        []byte
 }
@@ -124,6 +128,7 @@ func (a *app) look(ctx context.Context, by which, open func(sinks.Spec) (rotator
 			}
 		}
 	}
+	l.rename()
 	if l.instance, err = st.Instance(ctx, l.config.Instance); err != nil {
 		return nil, err
 	}
@@ -137,13 +142,35 @@ func (a *app) look(ctx context.Context, by which, open func(sinks.Spec) (rotator
 	if l.ownExpires, _, err = st.Meta(ctx, metaOwnExpires); err != nil {
 		return nil, err
 	}
+	if l.notes, _, err = st.Meta(ctx, metaNotes); err != nil {
+		return nil, err
+	}
+	if l.pass, _, err = st.Meta(ctx, metaPass); err != nil {
+		return nil, err
+	}
 	return l, nil
+}
+
+// rename calls the records as whoever works on the state next will: one that goes on under another
+// name has neither lost its entry nor begins anew.
+func (l *look) rename() {
+	names := rotator.Renames(l.entries, func(name string) bool {
+		return slices.ContainsFunc(l.records, func(r rotator.Record) bool { return r.Name == name })
+	})
+	l.renamed = map[string]string{}
+	for i := range l.records {
+		if r := &l.records[i]; names[r.Name] != "" {
+			l.renamed[names[r.Name]] = r.Name
+			r.Name = names[r.Name]
+		}
+	}
 }
 
 // report describes what was read.
 func (l *look) report(now time.Time) rotator.Report {
 	rep := rotator.Describe(l.entries, l.records, now)
 	rep.Problems = append(ownExpiry(l.config, l.records, l.ownExpires, now), rep.Problems...)
+	rep.Problems = append(notify.Problems(l.notes, l.config.Notify), rep.Problems...)
 	return rep
 }
 
@@ -171,7 +198,7 @@ func (l *look) inForce(ctx context.Context, a *app, st *store.Reader, source con
 		if err != nil {
 			return err
 		}
-		l.config, l.standing = c, standing{Accepted: f.At, Refused: &trial{Error: refused.Error(), Problems: words(refused), Wrong: true}}
+		l.config, l.standing = c, standing{Accepted: f.At, Edited: f.Source.Hash() != source.Hash(), Refused: &trial{Error: refused.Error(), Problems: words(refused), Wrong: true}}
 	}
 	if l.holder.Kind != store.Daemon {
 		return nil
@@ -210,55 +237,28 @@ type standing struct {
 	Refused  *trial    `json:"refused"`           // why not; null: it was not refused
 }
 
-// statusJSON is the output of status --json.
-type statusJSON struct {
-	Format int `json:"format"` // 1
-	rotator.Report
-	Daemon *store.Holder `json:"daemon"` // who works on the state; null: nobody
-	List   listJSON      `json:"list"`
-
-	Configuration standing `json:"configuration"`
-}
-
-// listJSON is what the last look at SiteGPT's list showed besides the tokens above.
-type listJSON struct {
-	At          time.Time        `json:"at,omitzero"`
-	Unexplained []rotator.Listed `json:"unexplained"` // our mark, and this state knows nothing of them
-	Others      int              `json:"other_instances"`
-	Foreign     int              `json:"foreign"`
-}
-
 func (a *app) status(ctx context.Context, patterns []string, asJSON, failing, check bool) error {
 	l, err := a.look(ctx, inForce, nil)
 	if err != nil {
 		return err
 	}
-	now := a.now()
-	rep := l.report(now)
-	if err := narrow(&rep, patterns); err != nil {
+	f := l.facts(a, a.now())
+	rep := &f.report
+	if err := narrow(rep, patterns); err != nil {
 		return err
 	}
-	bad := len(rep.Failing()) > 0 || l.standing.Refused != nil
+	bad := len(rep.Failing()) > 0 || l.standing.Refused != nil || f.stuck != ""
 	if failing {
 		rep.Tokens = slices.DeleteFunc(rep.Tokens, func(t rotator.TokenStatus) bool {
 			return !slices.ContainsFunc(rep.Problems, func(p rotator.Problem) bool { return p.Token == t.Name })
 		})
 	}
 	if asJSON {
-		out := statusJSON{Format: 1, Report: rep, Configuration: l.standing, List: listJSON{
-			At: l.found.At, Unexplained: l.found.Unexplained, Others: len(l.found.Others), Foreign: l.found.Foreign,
-		}}
-		if out.List.Unexplained == nil {
-			out.List.Unexplained = []rotator.Listed{}
-		}
-		if l.holder.PID != 0 {
-			out.Daemon = &l.holder
-		}
-		if err := printJSON(a.stdout, out); err != nil {
+		if err := printJSON(a.stdout, f.json()); err != nil {
 			return err
 		}
 	} else {
-		a.printStatus(l, rep)
+		f.write(a.stdout, len(rep.Tokens))
 	}
 	if check && bad {
 		return &codeError{code: exitFailed}
@@ -291,29 +291,33 @@ func narrow(rep *rotator.Report, patterns []string) error {
 	return nil
 }
 
-func (a *app) printStatus(l *look, rep rotator.Report) {
-	out, now := a.stdout, a.now()
+// write writes the facts as a person reads them: what is wrong first, and at most so many tokens.
+func (f *facts) write(out io.Writer, most int) {
+	rep, now := &f.report, f.report.At
 	switch {
-	case l.fresh:
-		fmt.Fprintf(out, "There is no state in %s yet: rotatord run, or once, makes it.\n", l.dir)
-	case l.holder.PID == 0:
-		fmt.Fprintf(out, "No rotatord is running on %s: nothing rotates until run, or once, does.\n", l.dir)
-	case l.holder.Kind == store.Command:
-		fmt.Fprintf(out, "rotatord %s is at work (pid %d).\n", l.holder.Command, l.holder.PID)
+	case f.fresh:
+		fmt.Fprintf(out, "There is no state in %s yet: rotatord run, or once, makes it.\n", f.dir)
+	case f.holder.PID == 0:
+		fmt.Fprintf(out, "No rotatord is running on %s: nothing rotates until run, or once, does.\n", f.dir)
+	case f.holder.Kind == store.Command:
+		fmt.Fprintf(out, "rotatord %s is at work (pid %d).\n", f.holder.Command, f.holder.PID)
 	default:
-		fmt.Fprintf(out, "The daemon runs since %s (pid %d).\n", local(l.holder.Since), l.holder.PID)
+		fmt.Fprintf(out, "The daemon runs since %s (pid %d).\n", local(f.holder.Since), f.holder.PID)
 	}
-	printStanding(out, a.configPath(), l.standing, now, l.holder.Kind == store.Daemon)
+	if f.stuck != "" {
+		fmt.Fprintf(out, "\n✗ It hangs: %s.\n      → restart it; its log may say what it waits for\n", f.stuck)
+	}
+	printStanding(out, f.config, f.standing, now, f.running())
 	if n := len(rep.Problems); n > 0 {
 		fmt.Fprintf(out, "\n%s:\n", strings.ToUpper(count(n, "problem")[:1])+count(n, "problem")[1:])
 		for _, p := range rep.Problems {
-			printProblem(out, p, now, l.holder.Kind == store.Daemon)
+			printProblem(out, p, now, f.running())
 		}
 	}
-	if n := len(l.found.Unexplained); n > 0 {
-		fmt.Fprintf(out, "\nAt SiteGPT, %s with this instance's mark that this state never made (seen %s):\n", count(n, "token"), ago(l.found.At, now))
-		for _, t := range l.found.Unexplained {
-			fmt.Fprintf(out, "  %s  %s\n", t.ID, t.Name)
+	if n := len(f.found.Unexplained); n > 0 {
+		fmt.Fprintf(out, "\nAt SiteGPT, %s with this instance's mark that this state never made (seen %s):\n", count(n, "token"), ago(f.found.At, now))
+		for _, t := range f.found.Unexplained {
+			fmt.Fprintf(out, "  %s  %s\n", plain(t.ID), plain(t.Name))
 		}
 	}
 	if len(rep.Tokens) == 0 {
@@ -323,7 +327,7 @@ func (a *app) printStatus(l *look, rep rotator.Report) {
 	fmt.Fprintln(out)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "TOKEN\tSTATE\tGEN\tEXPIRES\tNEXT ROTATION\tSINKS")
-	for _, t := range rep.Tokens {
+	for _, t := range rep.Tokens[:min(most, len(rep.Tokens))] {
 		holding := 0
 		var waiting []string
 		for _, s := range t.Sinks {
@@ -354,6 +358,9 @@ func (a *app) printStatus(l *look, rep rotator.Report) {
 		}
 	}
 	w.Flush() //nolint:errcheck // there is nowhere else to complain
+	if n := len(rep.Tokens) - most; n > 0 {
+		fmt.Fprintf(out, "… and %s more: rotatord status shows them all.\n", count(n, "token"))
+	}
 }
 
 // printStanding says which configuration counts, where that is not what the file says.
@@ -397,11 +404,14 @@ func printProblem(w io.Writer, p rotator.Problem, now time.Time, running bool) {
 	if p.Failing {
 		mark = "  ✗ "
 	}
-	b.WriteString(mark + p.Token)
-	if p.Sink != "" {
-		b.WriteString(": " + p.Sink)
+	b.WriteString(mark)
+	if p.Token != "" { // else it is rotatord's own
+		b.WriteString(p.Token + ": ")
 	}
-	b.WriteString(": " + p.What)
+	if p.Sink != "" {
+		b.WriteString(p.Sink + ": ")
+	}
+	b.WriteString(p.What)
 	var when []string
 	if !p.Since.IsZero() {
 		when = append(when, "since "+ago(p.Since, now))
@@ -412,6 +422,9 @@ func printProblem(w io.Writer, p rotator.Problem, now time.Time, running bool) {
 			next = "next try due "
 		}
 		when = append(when, next+in(p.Next, now))
+	}
+	if p.Until.After(now) {
+		when = append(when, "waits for a person, at most until "+local(p.Until)+", "+in(p.Until, now))
 	}
 	if !p.Breaks.IsZero() {
 		if p.Breaks.After(now) {
@@ -450,6 +463,12 @@ func causes(p rotator.Problem) []string {
 
 // hint says what a person can do about a problem.
 func hint(p rotator.Problem, running bool) string {
+	if p.Outage != "" {
+		if !running {
+			return "→ bring back " + p.Outage + ", or the way to it (rotatord doctor tries it); the next run or once goes on then"
+		}
+		return "→ bring back " + p.Outage + ", or the way to it (rotatord doctor tries it); its end is noticed by itself within a minute"
+	}
 	switch p.Kind {
 	case rotator.ProblemSink, rotator.ProblemUnread:
 		if !running {
@@ -485,11 +504,15 @@ func hint(p rotator.Problem, running bool) string {
 		unit, isUnit := strings.CutSuffix(p.Consumer, ".service")
 		switch {
 		case p.Error != "": // it cannot even be told, and the error says why
-			return "→ it is tried again by itself; the old token lives on meanwhile"
+			return "→ it is tried again by itself; the old token is not revoked meanwhile"
 		case isUnit:
-			return "→ does anything watch its flag? systemctl status rotatord-restart@" + unit + ".path; the old token lives on meanwhile"
+			return "→ does anything watch its flag? systemctl status rotatord-restart@" + unit + ".path; the old token is not revoked meanwhile"
 		}
-		return "→ does anything watch this flag, and remove it? the old token lives on meanwhile"
+		return "→ does anything watch this flag, and remove it? the old token is not revoked meanwhile"
+	case rotator.ProblemNotify:
+		return "→ rotatord notify --test " + p.Consumer + " shows whether it can be reached; what is to be told is tried again by itself"
+	case rotator.ProblemConfiguration:
+		return "→ mend it: rotatord validate checks it, and it is taken over by itself then"
 	case rotator.ProblemScopes:
 		return "→ the API's user, or rotatord's own token, may lack them"
 	}

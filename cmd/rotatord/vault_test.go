@@ -101,8 +101,11 @@ func TestVaultSealedUnderADaemon(t *testing.T) {
 	if n := s.api.Made() - made; n != 0 {
 		t.Errorf("%d creates while Vault is sealed", n)
 	}
-	if out := s.run(exitOK, "status"); !strings.Contains(out, "503 Vault is sealed: unseal it; rotatord tries again by itself") {
-		t.Errorf("status does not say why:\n%s", out)
+	out := s.run(exitOK, "status")
+	for _, want := range []string{"503 Vault is sealed: unseal it; rotatord tries again by itself", "→ bring back vault"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("status does not say %q:\n%s", want, out)
+		}
 	}
 	vault.Unseal(t)
 	waitFor(t, "the rotations", func() bool {
@@ -156,13 +159,13 @@ func TestThousandTokensIntoVault(t *testing.T) {
 		for _, n := range got {
 			all += n
 		}
-		if n := got["read sys/internal/ui/mounts/secret"]; n > 2 { // a minute may pass
+		if n := got["read sys/internal/ui/mounts/secret"]; n > tokens/20 { // once a minute
 			t.Errorf("%s: the mount was asked about %d times", name, n)
 		}
 		if got["update auth/approle/login"] != 1 || got["update auth/token/revoke-self"] != 1 {
 			t.Errorf("%s: %d logins, and %d ended, want 1", name, got["update auth/approle/login"], got["update auth/token/revoke-self"])
 		}
-		if per := float64(all) / tokens; per > 6.1 {
+		if per := float64(all) / tokens; per > 6.5 { // sinks are read back meanwhile
 			t.Errorf("%s: %.2f requests a token, want 6 at most", name, per)
 		}
 	}
