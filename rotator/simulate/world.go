@@ -39,6 +39,8 @@ type World struct {
 	outage   func(what string) error     // goes wrong as long as it returns an error
 	untraced bool                        // a year of calls is too much to keep
 	watch    func(w *World, what string) // the witness, told after every call
+
+	asking, looking sync.Mutex // one call at a time asks outage, and one tells the witness
 }
 
 // Fault says how one call goes wrong.
@@ -155,14 +157,15 @@ func (w *World) FaultAt(n int, f Fault) {
 }
 
 // Outage lets calls go wrong for as long as broken returns an error for their name: "create",
-// "list", "verify", "revoke", "save", or "check", "push" and "read" followed by the place.
+// "list", "verify", "revoke", "save", or "check", "push" and "read" followed by the place. Calls ask it
+// one after the other, so it must make none itself.
 func (w *World) Outage(broken func(what string) error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.outage = broken
 }
 
-// Watch has f told after every call.
+// Watch has f told after every call, of one at a time: it needs no lock, and must make no call itself.
 func (w *World) Watch(f func(w *World, what string)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -205,12 +208,14 @@ func (w *World) call(ctx context.Context, what string, do func(f Fault) error) e
 	broken, watch := w.outage, w.watch
 	w.mu.Unlock()
 	if broken != nil {
-		if err := broken(what); err != nil {
+		if err := w.broken(broken, what); err != nil {
 			return err
 		}
 	}
 	defer func() {
 		if watch != nil {
+			w.looking.Lock()
+			defer w.looking.Unlock()
 			watch(w, what)
 		}
 	}()
@@ -236,6 +241,12 @@ func (w *World) call(ctx context.Context, what string, do func(f Fault) error) e
 	}
 	w.answered(what)
 	return nil
+}
+
+func (w *World) broken(outage func(what string) error, what string) error {
+	w.asking.Lock()
+	defer w.asking.Unlock()
+	return outage(what)
 }
 
 // Store keeps records in memory, as the real one keeps them on disk.
