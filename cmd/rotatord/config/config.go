@@ -216,6 +216,11 @@ func (s Source) parse() []*file {
 	for _, f := range s.Files {
 		files = append(files, parse(f.Name, cmp.Or(s.dir, filepath.Dir(f.Name)), []byte(f.Text)))
 	}
+	for _, f := range files {
+		if f.empty && len(files) > 1 { // what is missing may stand in another file
+			f.problems[0].Message = "is empty: remove it, or give it a name that does not end in .yaml"
+		}
+	}
 	return files
 }
 

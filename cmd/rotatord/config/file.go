@@ -29,6 +29,7 @@ type file struct {
 	dir   string // what its relative paths start from
 	lines []string
 	root  *yaml.Node // the top mapping; nil where the text has none
+	empty bool       // the text says nothing at all
 
 	hide     map[int][]span      // by line: what is not shown
 	runes    map[int][]rune      // lines, by their characters
@@ -84,6 +85,7 @@ func parse(name, dir string, text []byte) *file {
 	var doc yaml.Node
 	switch err := loader.Load(&doc); {
 	case errors.Is(err, io.EOF) || err == nil && empty(&doc):
+		f.empty = true
 		return whole("is empty: it needs at least \"version: 1\" and a list of tokens")
 	case err != nil:
 		f.syntax(err)

@@ -269,6 +269,7 @@ func TestFolderWithProblems(t *testing.T) {
 		"30-typo.yaml":  "tokns: []\n",
 		"40-old.yml":    "version: 1\n",
 		"50-text.yaml":  "a: b: c\n",
+		"60-gone.yaml":  "# - {name: gone}\n",
 	})
 	c, problems, err := Load(dir, Options{Now: now})
 	if err != nil || c != nil {
