@@ -1,6 +1,9 @@
 package notify
 
 import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -110,6 +113,19 @@ func (t *Target) Title(name string) string {
 		return fmt.Sprintf("%s (%s)", name, t.Webhook.URL.Host())
 	}
 	return name
+}
+
+// address tells apart where a target is told, without saying it.
+func (t *Target) address() string {
+	var where string
+	switch {
+	case t.Slack != nil:
+		where = t.Slack.URL.String()
+	case t.Webhook != nil:
+		where = cmp.Or(t.Webhook.URL.Text, t.Webhook.URL.String())
+	}
+	sum := sha256.Sum256([]byte(where))
+	return hex.EncodeToString(sum[:8])
 }
 
 // Wants is what the target is told of, in words.

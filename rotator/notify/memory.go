@@ -17,6 +17,7 @@ type memory struct {
 	Open    map[string]*told `json:"open,omitempty"`
 	Rotated map[string]int   `json:"rotated,omitzero"` // of each token, the generation it was told of; nil: it was never asked for
 	Retry   retry            `json:"retry,omitzero"`
+	Address string           `json:"address,omitempty"` // where it was told, as address writes it
 }
 
 // told is a trouble that the target knows of, or will if it lasts.
@@ -193,6 +194,18 @@ func (m *memory) tell(to *[]Item, tr *trouble, now time.Time) {
 	k.Title, k.Kind = title(tr), string(tr.worst.Kind) // as it was told, it is said to be over
 	k.At, k.Times, k.Count, k.Level = now, k.Times+1, max(k.Count, len(tr.tokens)), tr.level(now)
 	*to = append(*to, newItem(tr, k.Since))
+}
+
+// move notes where the target is told. At another address than before is somebody who knows of nothing
+// yet, and with whom nothing went wrong. changed reports whether that is to be kept.
+func (m *memory) move(t *Target) (changed bool) {
+	was, to := m.Address, t.address()
+	m.Address = to
+	if was == to || was == "" { // "" knows of nothing that a save would have to keep
+		return false
+	}
+	m.Open, m.Retry = nil, retry{}
+	return true
 }
 
 // baseline notes, where a target first wants to hear of rotations, which are no news to it; changed reports

@@ -100,6 +100,7 @@ func (n *Notifier) tell(ctx context.Context, targets map[string]Target, rep rota
 			continue
 		}
 		t := targets[name]
+		n.unsaved = m.move(&t) || n.unsaved
 		n.unsaved = m.baseline(&t, rep.Tokens, now) || n.unsaved
 		if m.Retry.At.After(now) && !hurry {
 			continue

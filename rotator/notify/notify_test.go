@@ -734,6 +734,41 @@ func TestTargetThatIsGoneIsForgotten(t *testing.T) {
 	}
 }
 
+// Another address behind a name is somebody else: it is told at once of what is open, whatever became of
+// the old one, and of nothing that only the old one knew.
+func TestTargetThatMoved(t *testing.T) {
+	for name, restart := range map[string]bool{"by a reload": false, "by a restart": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWatch(t, nil)
+			refused := rotator.Problem{Kind: rotator.ProblemManagement, What: "the API refuses the management token", Failing: true, Since: w.now}
+			lost := rotator.Problem{Kind: rotator.ProblemConsumer, Token: "b", Consumer: "restart", What: "does not take the change", Failing: true, Since: w.now}
+			w.problems = []rotator.Problem{w.broken("a"), refused}
+			w.pass(2 * time.Minute)
+			w.got("2 new problems")
+			w.down = errors.New("no such host")
+			w.problems = []rotator.Problem{w.problems[0], lost}
+			w.pass(time.Hour) // it is tried every five minutes by now
+			w.down, w.tries = nil, 0
+			w.targets = map[string]notify.Target{"ops": {Webhook: &webhook.Config{URL: field.URL{Text: "https://ops.example.org/json"}}}}
+			if restart {
+				w.restart()
+			}
+			w.look(false)
+			if len(notify.Problems(w.kept.text, w.targets)) != 0 {
+				t.Error("the new address is said to fail")
+			}
+			w.pass(2 * time.Minute)
+			w.got("2 new problems")
+			w.restart()
+			w.pass(time.Hour)
+			w.got()
+			if strings.Contains(w.kept.text, "example.org") {
+				t.Errorf("the notes hold an address, which may be a secret: %s", w.kept.text)
+			}
+		})
+	}
+}
+
 // However long what is told first, no message is longer than a channel takes, and it says what is left out.
 func TestLongestTitle(t *testing.T) {
 	w := newWatch(t, map[string]notify.Target{"ops": {Slack: &notify.Slack{URL: field.SecretRef{Env: "SLACK"}}}})
