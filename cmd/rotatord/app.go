@@ -38,6 +38,7 @@ type environment struct {
 	getenv  func(string) string
 	environ func() []string
 	now     func() time.Time
+	program string // as it was typed, for what people copy; "": rotatord
 	system  string // folder of the state on a host that has one; "": there is none
 }
 

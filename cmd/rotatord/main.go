@@ -11,6 +11,7 @@ import (
 	"io"
 	"log"
 	"os"
+	"strings"
 	"time"
 	_ "time/tzdata" // a bare image has no time zones
 )
@@ -25,6 +26,14 @@ func main() {
 	}
 	os.Exit(run(context.Background(), os.Args[1:], environment{
 		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		getenv: os.Getenv, environ: os.Environ, now: time.Now, system: "/var/lib/rotatord",
+		getenv: os.Getenv, environ: os.Environ, now: time.Now, program: typed(os.Args[0]), system: "/var/lib/rotatord",
 	}))
+}
+
+// typed is how a program was started that calls itself arg0.
+func typed(arg0 string) string {
+	if strings.Contains(arg0, "go-build") { // go run calls it by where it built it
+		return "go run ./cmd/rotatord"
+	}
+	return arg0
 }

@@ -439,12 +439,13 @@ func TestReloadOfARehearsal(t *testing.T) {
 	done := make(chan int)
 	var out, errs lines
 	go func() {
-		done <- run(ctx, []string{"run", "--sandbox"}, environment{
-			stdin: strings.NewReader(""), stdout: &out, stderr: &errs,
+		done <- run(ctx, []string{"run", "--sandbox", "--config", "./rotation.yaml"}, environment{
+			stdin: strings.NewReader(""), stdout: &out, stderr: &errs, program: "bin/rotatord",
 			getenv: func(string) string { return "" }, environ: func() []string { return nil }, now: time.Now,
 		})
 	}()
 	out.wait(t, "Every token is in place")
+	out.wait(t, "\n  bin/rotatord status --sandbox --config ./rotation.yaml\n") // it can be copied as it is
 	s.write("rotation.yaml", strings.ReplaceAll(oneToken, "app.env", "other.env"))
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -226,14 +227,18 @@ func (b *house) showSandbox() bool {
 	if at := b.lock.Who().Listen; at != "" {
 		fmt.Fprintf(out, "\nLook at it: http://%s/\n", at)
 	}
-	fmt.Fprint(out, `
+	program, config := cmp.Or(b.a.program, "rotatord"), ""
+	if b.a.set.Config != "" {
+		config = " --config " + b.a.set.Config
+	}
+	fmt.Fprintf(out, `
 Or from another terminal, in this folder (status, plan and history know --sandbox too):
 
-  go run ./cmd/rotatord status --sandbox
-  go run ./cmd/rotatord rotate `+rep.Tokens[0].Name+` --sandbox
-  go run ./cmd/rotatord history --sandbox
+  %[1]s status --sandbox%[2]s
+  %[1]s rotate %[3]s --sandbox%[2]s
+  %[1]s history --sandbox%[2]s
 
 Running until Ctrl-C.
-`)
+`, program, config, rep.Tokens[0].Name)
 	return true
 }
