@@ -95,3 +95,22 @@ func TestWhatAPowerCutLeaves(t *testing.T) {
 		}
 	}
 }
+
+// What outlives a program that is killed does not outlive the power: else it would go on, its syncs
+// unseen, and rename what is said to be lost.
+func TestNobodyGoesOnWithoutPower(t *testing.T) {
+	t.Parallel()
+	for power, want := range map[Power]string{Stays: "new", LoseAll: "old", LoseData: "old", LoseNames: "old"} {
+		l := life(t)
+		l.Args[1] = `(sleep 0.2; printf new >f.tmp; sync f.tmp; mv f.tmp f; sync .) & printf x >other; wait`
+		l.Kill, l.Power = 1, power
+		end, err := l.Run(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(filepath.Join(l.Dir, "f"))
+		if err != nil || !end.Killed || string(got) != want {
+			t.Errorf("%s: the file holds %q, want %q (%v, %+v)", power, got, want, err, end)
+		}
+	}
+}

@@ -190,10 +190,26 @@ func (t *tracer) follow() error {
 		if id == t.last {
 			continue
 		}
+		if t.dark() { // it began as the power failed
+			if err := kill(id); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := t.resume(id, signal); err != nil {
 			return err
 		}
 	}
+}
+
+// dark reports whether the power has failed: nobody goes on then, whatever outlives the program otherwise.
+func (t *tracer) dark() bool { return t.end.Killed && t.disk != nil }
+
+func kill(id int) error {
+	if err := unix.Kill(id, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) { // it has just ended
+		return fmt.Errorf("kill: %w", err)
+	}
+	return nil
 }
 
 // resume lets a thread go on: to its next change, or, where it syncs, to the end of that.
@@ -253,7 +269,14 @@ func (t *tracer) call(id int) error {
 	}
 	if t.counted == t.Kill && t.Kill > 0 {
 		t.end.Killed, t.last = true, id
-		return unix.Kill(t.main, unix.SIGKILL)
+		if t.dark() {
+			for id := range t.known {
+				if err := kill(id); err != nil {
+					return err
+				}
+			}
+		}
+		return kill(t.main)
 	}
 	if s.Call == "sync" && t.disk != nil {
 		f, err := os.Open(fmt.Sprintf("/proc/%d/fd/%d", id, int32(info.args[0])))
