@@ -28,11 +28,19 @@ import (
 	"github.com/rotatord/rotatord/rotator/sitegpt/sandbox"
 )
 
-// crashesEnv asks for every point instead of a few: make crash.
+// crashesEnv asks for every point instead of a few (make crash), or for every n-th, beginning at a
+// random one.
 const crashesEnv = "ROTATORD_TEST_CRASHES"
 
-// everyPoint says whether every point is wanted, with its table.
-func everyPoint() bool { return os.Getenv(crashesEnv) == "all" }
+// everyPoint says whether every point is wanted, with its table, or, with n > 1, every n-th.
+func everyPoint() (n int, ok bool) {
+	text := os.Getenv(crashesEnv)
+	if text == "all" {
+		return 1, true
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil && n > 0
+}
 
 // crashKind is a kind of sink, and the files that its sinks of token a end up in.
 type crashKind struct {
@@ -283,7 +291,7 @@ func (c *tally) add(what, kind string, broken bool) {
 func (c *tally) show(title string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !everyPoint() {
+	if _, every := everyPoint(); !every {
 		return
 	}
 	slices.Sort(c.kinds)
@@ -345,7 +353,7 @@ func crashEverywhere(t *testing.T, title string, sample int, kinds []crashKind, 
 	t.Helper()
 	table := &tally{}
 	t.Run("at", func(t *testing.T) {
-		if !everyPoint() {
+		if _, every := everyPoint(); !every {
 			kinds = kinds[len(kinds)-1:]
 		}
 		for _, k := range kinds {
@@ -368,11 +376,12 @@ type points struct {
 }
 
 func everyLane(sample int) (out []points) {
-	if !everyPoint() {
+	n, every := everyPoint()
+	if !every {
 		return []points{{first: 1 + rand.IntN(sample), step: sample}}
 	}
 	for i := range crashLanes {
-		out = append(out, points{first: 1 + i, step: crashLanes})
+		out = append(out, points{first: 1 + i + crashLanes*rand.IntN(n), step: crashLanes * n})
 	}
 	return out
 }
@@ -467,7 +476,9 @@ func TestCrashAtAnyMoment(t *testing.T) {
 		}
 	})
 	kinds, lanes, rounds, want := crashKinds(), 12, 80, 500
-	if !everyPoint() {
+	n, every := everyPoint()
+	rounds, want = rounds/max(n, 1), want/max(n, 1)
+	if !every {
 		kinds, lanes, rounds, want = kinds[len(kinds)-1:], 1, 15, 5
 	}
 	table := &tally{}
