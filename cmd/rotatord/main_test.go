@@ -47,3 +47,15 @@ func TestRestOfAnAnswer(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// What people are told to type is what they typed.
+func TestTyped(t *testing.T) {
+	for arg0, want := range map[string]string{
+		"rotatord": "rotatord", "./bin/rotatord": "./bin/rotatord", "/usr/bin/rotatord": "/usr/bin/rotatord",
+		"/tmp/go-build1900976521/b001/exe/rotatord": "go run ./cmd/rotatord",
+	} {
+		if got := typed(arg0); got != want {
+			t.Errorf("%s: %q, want %q", arg0, got, want)
+		}
+	}
+}
