@@ -39,7 +39,10 @@ func everyPoint() (n int, ok bool) {
 		return 1, true
 	}
 	n, err := strconv.Atoi(text)
-	return n, err == nil && n > 0
+	if text != "" && (err != nil || n < 1) { // a few points must not pass for all of them
+		panic(crashesEnv + "=" + text + ": it is all, or a number")
+	}
+	return n, n > 0
 }
 
 // crashKind is a kind of sink, and the files that its sinks of token a end up in.
@@ -291,8 +294,12 @@ func (c *tally) add(what, kind string, broken bool) {
 func (c *tally) show(title string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, every := everyPoint(); !every {
+	n, every := everyPoint()
+	if !every {
 		return
+	}
+	if n > 1 {
+		title += fmt.Sprintf(" (one in %d of them)", n)
 	}
 	slices.Sort(c.kinds)
 	fmt.Printf("\n%s\n", title)
